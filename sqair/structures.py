@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Every named tuple that passes between modules, with the shapes of its fields.
+
+Symbols: `T` time-steps, `B` sequences, `K` particles, `R = B * K` rows (row `b * K + k`), `N` object
+slots per frame, `M` annotated objects, `Z` what-size, `D` hidden size, `H x W x C` image, `g` glimpse side.
+"""
+
+from typing import Any, NamedTuple
+
+
+class SequenceBatch(NamedTuple):
+    """A batch of annotated videos, time-major. What is not annotated has M = 0."""
+
+    images: Any  # [T, B, H, W, C] float32 in [0, 1]
+    boxes: Any  # [T, B, M, 4] float32 (y, x, h, w) in pixels, may reach beyond the image
+    presence: Any  # [T, B, M] float32, 1 where the object belongs to the frame (off the canvas still counts)
+    labels: Any  # [B, M] int32 class of each object, -1 where there is none
+    visible: Any  # [T, B, M] float32 in [0, 1], share of the object's area that can be seen
+
+
+class StepNoise(NamedTuple):
+    """The noise of one time-step for all slots of one kind (propagation or discovery)."""
+
+    what: Any  # [R, N, Z] standard normal
+    where: Any  # [R, N, 4] standard normal
+    presence: Any  # [R, N] uniform on [0, 1): presence = noise < probability
+
+
+class FrameNoise(NamedTuple):
+    """All noise of one time-step; `[T, B, K, ...]` per field for a whole sequence."""
+
+    propagation: StepNoise
+    discovery: StepNoise
+
+
+class FrameInputs(NamedTuple):
+    """What one time-step of the model reads."""
+
+    image: Any  # [B, H, W, C] float32 in [0, 1]
+    image_encoding: Any  # [B, D] the image encoder's output
+    noise: FrameNoise  # [B, K, N, ...]
+
+
+class Latents(NamedTuple):
+    """The object slots of one frame, `z = (what, where, presence)` (section 3 of the paper)."""
+
+    what: Any  # [R, N, Z] appearance code
+    where: Any  # [R, N, 4] logits (sx, sy, tx, ty)
+    presence: Any  # [R, N] 0 or 1
+    presence_logit: Any  # [R, N] the posterior's logit of presence
+
+
+class Posterior(NamedTuple):
+    """Statistics of the approximate posterior that the latents were drawn from."""
+
+    what_loc: Any  # [R, N, Z]
+    what_scale: Any  # [R, N, Z]
+    where_loc: Any  # [R, N, 4]
+    where_scale: Any  # [R, N, 4]; for propagation before the 4x4 mixing matrix
+    presence_prob: Any  # [R, N]
+
+
+class LogProbs(NamedTuple):
+    """Log-probabilities in nats of one kind's latents under one distribution, masked by presence."""
+
+    what: Any  # [R, N]
+    where: Any  # [R, N]
+    presence: Any  # [R] of the number of discoveries, or of all propagations together
