@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Data: moving multi-MNIST."""
+
+import os
+
+from absl import flags
+from attrdict import AttrDict
+
+from sqair.data.pipeline import SequenceDataset
+
+flags.DEFINE_string(
+    "data_dir",
+    os.path.join("data", "multi_mnist"),
+    "Folder of the data set, as scripts/create_multi_mnist_dataset.sh writes it.",
+)
+
+
+def load(flags):
+    """Opens and checks the data set of `flags.data_dir`.
+
+    Returns:
+        `AttrDict(train=SequenceDataset, valid=SequenceDataset)`.
+
+    Raises:
+        UserError: if the data set is missing or damaged.
+    """
+    return AttrDict(
+        train=SequenceDataset(flags.data_dir, "train"),
+        valid=SequenceDataset(flags.data_dir, "valid"),
+    )
