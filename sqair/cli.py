@@ -40,7 +40,7 @@ def group(title):
 
 
 def own_flags(flag_values=flags.FLAGS):
-    """The flags of this project's modules: dict of name -> `flags.Flag`, without those that libraries define."""
+    """The flags of this project's modules, not those that libraries define: dict of name -> `flags.Flag`."""
     own = {}
     for module, members in flag_values.flags_by_module_dict().items():
         if module.split(".")[0] not in _FOREIGN_MODULES:
@@ -53,8 +53,8 @@ def run(main, configs=(), argv=None):
 
     Args:
         main: callable `main(flags, *config_modules)` that returns an exit status or None for 0.
-        configs: names of flags whose values name config files. They are read first, and each file is imported by
-            `load_config`, so that it can define flags of its own; the modules are handed to `main` in this order.
+        configs: names of flags whose values name config files. They are read first, and each file is imported
+            by `load_config`, so that it can define flags of its own; `main` gets the modules in this order.
         argv: list of str, the program's name and its arguments; `sys.argv` by default.
 
     Exits with 2 and one sentence on stderr for wrong flags and for a `UserError`, with 130 when interrupted.
@@ -63,15 +63,15 @@ def run(main, configs=(), argv=None):
     try:
         modules = [load_config(_early_value(name, argv[1:])) for name in configs]
         if _asks_for_help(argv[1:]):
-            print(help_text(argv[0]))
+            sys.stdout.write(help_text(argv[0]) + "\n")
             sys.exit(0)
         parse(argv)
         sys.exit(main(flags.FLAGS, *modules))
     except UserError as error:
-        print(error, file=sys.stderr)
+        sys.stderr.write(f"{error}\n")
         sys.exit(EXIT_USER_ERROR)
     except KeyboardInterrupt as interrupt:
-        print(str(interrupt) or "Interrupted.", file=sys.stderr)
+        sys.stderr.write(f"{interrupt}\n" if str(interrupt) else "Interrupted.\n")
         sys.exit(EXIT_INTERRUPTED)
 
 
@@ -165,7 +165,8 @@ def _find_config(path_or_name):
             return os.path.realpath(candidate)
     known = sorted(name for name in os.listdir(_CONFIG_FOLDER) if name.endswith(".py") and name[0] != "_")
     raise UserError(
-        f"Config file {path_or_name!r} does not exist; give the path of a Python file or one of {', '.join(known)}."
+        f"Config file {path_or_name!r} does not exist; "
+        f"give the path of a Python file or one of {', '.join(known)}."
     )
 
 
@@ -218,7 +219,7 @@ def _early_value(flag_name, arguments):
 
 
 def _join_values(arguments, own):
-    """Writes `--boolean true` as `--boolean=true`, and refuses a flag that takes the next flag for its value."""
+    """Writes `--boolean true` as `--boolean=true`; refuses a flag that takes the next flag for its value."""
     joined = []
     i = 0
     while i < len(arguments):
@@ -255,7 +256,7 @@ def _unknown_flag(name, own):
 
 
 def _malformed_value(message, own):
-    """absl's `flag --name=value: reason` as a sentence that says what would work."""
+    """Absl's `flag --name=value: reason` as a sentence that says what would work."""
     head, _, reason = message.partition(": ")
     name, _, value = head.replace("flag --", "", 1).partition("=")
     if name in own:
@@ -288,12 +289,12 @@ def _module_title(module_name, program):
 
 
 def _describe(flag):
-    default = flag.default
+    default = ",".join(map(str, flag.default)) if isinstance(flag.default, list) else flag.default
     if flag.boolean:
         head = f"  --[no]{flag.name} (default {str(bool(default)).lower()})"
     elif default is None or default == "":
         head = f"  --{flag.name}"
     else:
-        head = f"  --{flag.name} (default {default if not isinstance(default, list) else ','.join(map(str, default))})"
+        head = f"  --{flag.name} (default {default})"
     text = " ".join(flag.help.split())
     return [head] + textwrap.wrap(text, 100, initial_indent="      ", subsequent_indent="      ")
