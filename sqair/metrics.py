@@ -2,7 +2,7 @@
 """What can be counted of boxes and presences, in NumPy.
 
 Boxes are `(y, x, h, w)` in pixels; they cover `[y, y + h) x [x, x + w)` and may reach beyond the image.
-`...` are any leading axes, in practice `[T, B]`; `N` are predicted slots, `M` annotated objects. A presence is
+`...` are any leading axes, in practice `[T, B]`; `N` are predicted slots, `M` annotated objects. Presence is
 1 or 0.
 """
 
