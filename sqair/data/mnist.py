@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The MNIST digits: from a folder, from the cache, from a mirror, or the bundle that comes with the package."""
+"""The MNIST digits: from a folder, the cache, a mirror, or the bundle that comes with the package."""
 
 import hashlib
 import http.client
@@ -63,7 +63,7 @@ def load(folder=None, cache=None, mirrors=MIRRORS, timeout=TIMEOUT_SECONDS, file
     """Reads MNIST's training set.
 
     Args:
-        folder: path of a folder that holds the idx files, gzipped or not; nothing else is tried if it is given.
+        folder: path of a folder that holds the idx files, gzipped or not; if given, nothing else is tried.
         cache: path of the folder that downloaded files are kept in; `default_cache()` by default.
         mirrors: addresses below which the gzipped files lie, tried in this order.
         timeout: seconds that one file may take from one mirror.
@@ -104,7 +104,7 @@ def load_bundle():
 
 
 def default_cache():
-    """The folder that downloaded digits are kept in: `$XDG_CACHE_HOME/sqair/mnist`, usually below `~/.cache`."""
+    """The folder that downloads are kept in: `$XDG_CACHE_HOME/sqair/mnist`, usually below `~/.cache`."""
     base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
     return os.path.join(base, "sqair", "mnist")
 
@@ -196,7 +196,7 @@ def _download(url, timeout, limit):
 
 
 def _keep(packed, path):
-    """Writes a file to the cache at once or not at all; without a writable cache it is loaded again next time."""
+    """Writes a file to the cache, wholly or not at all; a cache that cannot be written does without."""
     try:
         os.makedirs(os.path.dirname(path), exist_ok=True)
         descriptor, temporary = tempfile.mkstemp(dir=os.path.dirname(path), suffix=".partial")
@@ -215,7 +215,7 @@ def _keep(packed, path):
 
 
 def write_bundle(folder, path=BUNDLE, num_train=5_000, num_test=1_000):
-    """Makes the bundle: MNIST's first `num_train` training and `num_test` test digits, as a compressed npz file.
+    """Makes the bundle: MNIST's first `num_train` training and `num_test` test digits, as an npz file.
 
     Args:
         folder: holds MNIST's four files.

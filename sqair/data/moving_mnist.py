@@ -1,0 +1,273 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Moving multi-MNIST: sequences of digits that move, leave the canvas and overlap.
+
+Sequences are made in chunks of fixed size, each from a random stream of its own, so that one seed fixes every
+byte whatever the number of processes, and a smaller data set is the beginning of a larger one.
+"""
+
+import hashlib
+from typing import NamedTuple, Tuple
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from sqair.data import storage, trajectories, workers
+from sqair.data.publishing import staged_folder
+from sqair.errors import UserError
+
+CHUNK_SEQUENCES = 250
+SPLITS = ("train", "valid")  # a split's place here enters its random streams: keep the order
+NO_LABEL = -1
+
+_PLACE_TRIES, _RESTARTS = 100, 100
+
+
+class Options(NamedTuple):
+    """What the sequences are like."""
+
+    canvas_size: Tuple[int, int] = (50, 50)  # H, W in pixels
+    digit_scale: float = 1.0  # resizes the digits: 0.7 makes them 30% smaller
+    num_digits: Tuple[int, ...] = (0, 1, 2)  # the numbers of digits that occur, equally often
+    seq_len: int = 10  # frames
+    motion: trajectories.Motion = trajectories.Motion()
+
+    def layout(self):
+        """`storage.Layout` of these sequences."""
+        return storage.Layout(self.seq_len, tuple(self.canvas_size) + (1,), max(self.num_digits))
+
+
+class Sequences(NamedTuple):
+    """Annotated sequences; the first `presence.sum()` of the M places of each are in use."""
+
+    images: np.ndarray  # [n, T, H, W, 1] uint8
+    boxes: np.ndarray  # [n, T, M, 4] float32 (y, x, h, w) in pixels, of the whole digit
+    visible: np.ndarray  # [n, T, M] float32, share of the box's area on the canvas
+    labels: np.ndarray  # [n, M] int32, -1 where there is no digit
+    presence: np.ndarray  # [n, M] uint8
+
+
+def create(
+    directory,
+    digits,
+    options=None,
+    num_train=60_000,
+    num_valid=10_000,
+    seed=0,
+    num_workers=None,
+    overwrite=False,
+    progress=False,
+):
+    """Writes a data set into a folder, wholly or not at all.
+
+    Args:
+        directory: path of a folder that does not exist or is empty.
+        digits: `mnist.DigitSplits`.
+        options: `Options`, the defaults if None.
+        num_train: number of training sequences.
+        num_valid: number of validation sequences.
+        seed: int, at least 0.
+        num_workers: number of processes that make sequences; None: one for each core.
+        overwrite: whether a data set in `directory` is replaced.
+        progress: whether to show a progress bar on a terminal.
+
+    Returns:
+        Dict, the content of `dataset.json`; `["splits"][split]["statistics"]` describes the sequences.
+
+    Raises:
+        UserError: if an option makes no sense, or the folder cannot be written or is in use.
+    """
+    options = Options() if options is None else options
+    counts = {"train": num_train, "valid": num_valid}
+    check_options(options, digits, counts, seed)
+    layout = options.layout()
+    tasks = [(split, number) for split in SPLITS for number in range(-(-counts[split] // CHUNK_SEQUENCES))]
+
+    def work(task):
+        split, number = task
+        count = min(CHUNK_SEQUENCES, counts[split] - number * CHUNK_SEQUENCES)
+        sequences = make_chunk(getattr(digits, split), options, seed, split, number, count)
+        records = [storage.encode(layout, one._asdict()) for one in map(Sequences, *sequences)]
+        return split, records, sequences.images.sum((0, 1), np.uint64), _totals(sequences)
+
+    with staged_folder(directory, overwrite) as folder:
+        bar = tqdm(total=sum(counts.values()), unit=" sequences", disable=None if progress else True)
+        writers = {split: storage.SplitWriter(folder, split, layout, counts[split]) for split in SPLITS}
+        totals = dict.fromkeys(SPLITS, 0.0)
+        with bar, workers.ordered_map(work, tasks, num_workers) as results:
+            for split, records, pixel_sum, chunk_totals in results:
+                writers[split].write(records, pixel_sum)
+                totals[split] = totals[split] + chunk_totals
+                bar.update(len(records))
+        entries = {split: writers[split].close() for split in SPLITS}
+        for split in SPLITS:
+            entries[split]["statistics"] = _statistics(totals[split])
+            entries[split]["digits_sha256"] = hashlib.sha256(
+                getattr(digits, split).images.tobytes()
+            ).hexdigest()
+        described = {**options._asdict(), "motion": dict(options.motion._asdict())}
+        return storage.write_index(
+            folder, layout, entries, name="moving multi-MNIST", seed=seed, options=described
+        )
+
+
+def make_chunk(digits, options, seed, split, number, count=CHUNK_SEQUENCES):
+    """Makes the first `count` sequences of a chunk.
+
+    Args:
+        digits: `mnist.Digits` to choose from.
+        options: `Options`.
+        seed: int, at least 0.
+        split: one of `SPLITS`.
+        number: which chunk of the split.
+        count: at most `CHUNK_SEQUENCES`.
+
+    Returns:
+        `Sequences`.
+    """
+    stream = np.random.SeedSequence(seed, spawn_key=(SPLITS.index(split), number))
+    rng = np.random.Generator(np.random.PCG64(stream))
+    layout = options.layout()
+    chosen = rng.choice(np.asarray(options.num_digits), CHUNK_SEQUENCES)
+    start = np.zeros((CHUNK_SEQUENCES, layout.max_objects, 2))
+    labels = np.full((CHUNK_SEQUENCES, layout.max_objects), NO_LABEL, np.int32)
+    templates = []
+    for i, num_digits in enumerate(chosen):
+        indices = _draw_different(rng, len(digits.images), num_digits)
+        templates.append([crop_and_resize(digits.images[index], options.digit_scale) for index in indices])
+        start[i, :num_digits] = _place(rng, [t.shape for t in templates[i]], options.canvas_size)
+        labels[i, :num_digits] = digits.labels[indices]
+    positions = trajectories.draw(rng, start, options.canvas_size, layout.seq_len, options.motion)
+    corners = np.rint(positions).astype(np.int64)  # [T, n, M, 2]
+
+    images = np.zeros((count, layout.seq_len) + layout.image_shape, np.uint8)
+    boxes = np.zeros((count, layout.seq_len, layout.max_objects, 4), np.float32)
+    for i in range(count):
+        for j, template in enumerate(templates[i]):
+            boxes[i, :, j, :2] = corners[:, i, j]
+            boxes[i, :, j, 2:] = template.shape
+            for frame, (y, x) in zip(images[i, ..., 0], corners[:, i, j].tolist()):
+                draw_digit(frame, template, y, x)
+    presence = (labels[:count] != NO_LABEL).astype(np.uint8)
+    return Sequences(images, boxes, visible_share(boxes, options.canvas_size), labels[:count], presence)
+
+
+def crop_and_resize(image, scale):
+    """The tight box of a digit's non-zero pixels, resized: `[h, w]` uint8 from `[28, 28]` uint8."""
+    template = _crop(image)
+    if scale == 1.0:
+        return template
+    height, width = (max(1, int(round(side * scale))) for side in template.shape)
+    return _crop(np.asarray(Image.fromarray(template).resize((width, height), Image.BILINEAR)))
+
+
+def draw_digit(frame, template, y, x):
+    """Draws `template [h, w]` with its top-left corner at (y, x) >= 0, in place, by maximum."""
+    height, width = template.shape
+    window = frame[y : y + height, x : x + width]
+    np.maximum(window, template[: window.shape[0], : window.shape[1]], out=window)
+
+
+def visible_share(boxes, canvas_size):
+    """Share of each box's area on the canvas: `[...]` float32 from `[..., 4]`; 0 for boxes without area."""
+    y, x, height, width = np.moveaxis(boxes, -1, 0)
+    rows = np.clip(y + height, 0, canvas_size[0]) - np.clip(y, 0, canvas_size[0])
+    columns = np.clip(x + width, 0, canvas_size[1]) - np.clip(x, 0, canvas_size[1])
+    area = height * width
+    return np.where(area > 0, rows * columns / np.maximum(area, 1), 0).astype(np.float32)
+
+
+def check_options(options, digits, counts, seed):
+    """Raises UserError if the options make no sense, alone or with the digits that there are."""
+    motion = options.motion
+    positive = [("canvas size", side) for side in options.canvas_size]
+    positive += [("digit scale", options.digit_scale), ("sequence length", options.seq_len)]
+    positive += [(f"number of sequences for {split}", count) for split, count in counts.items()]
+    for name, value in positive:
+        if not value > 0:
+            raise UserError(f"The {name} must be greater than 0, not {value}.")
+    not_negative = [("seed", seed), ("number of digits", min(options.num_digits, default=0))]
+    not_negative += [(name.replace("_", " "), value) for name, value in motion._asdict().items()]
+    for name, value in not_negative:
+        if not value >= 0:
+            raise UserError(f"The {name} must not be less than 0, not {value}.")
+    if not options.num_digits or len(set(options.num_digits)) != len(options.num_digits):
+        raise UserError(
+            f"The numbers of digits must be different and at least one, not {options.num_digits}."
+        )
+    fewest = min(len(getattr(digits, split).images) for split in SPLITS)
+    if max(options.num_digits) > fewest:
+        raise UserError(f"{max(options.num_digits)} different digits cannot be drawn from {fewest}.")
+
+
+def _crop(image):
+    rows, columns = np.flatnonzero(image.any(1)), np.flatnonzero(image.any(0))
+    if not len(rows):  # a digit that was made too small to see
+        return image
+    return image[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+
+
+def _draw_different(rng, num_choices, count):
+    while True:
+        indices = rng.integers(num_choices, size=count)
+        if len(set(indices.tolist())) == count:
+            return indices
+
+
+def _place(rng, shapes, canvas_size):
+    """Uniform top-left corners `[len(shapes), 2]` of boxes inside the canvas that do not overlap."""
+    for height, width in shapes:
+        if height > canvas_size[0] or width > canvas_size[1]:
+            raise UserError(
+                f"A digit of {height}x{width} pixels does not fit "
+                f"a canvas of {canvas_size[0]}x{canvas_size[1]}; "
+                "choose a larger canvas or a smaller digit scale."
+            )
+    for _ in range(_RESTARTS):
+        corners = []
+        for height, width in shapes:
+            for _ in range(_PLACE_TRIES):
+                y, x = (rng.random(2) * (canvas_size[0] - height + 1, canvas_size[1] - width + 1)).astype(int)
+                if not any(
+                    y < y2 + h2 and y2 < y + height and x < x2 + w2 and x2 < x + width
+                    for (y2, x2), (h2, w2) in zip(corners, shapes)
+                ):
+                    corners.append((y, x))
+                    break
+            else:
+                break
+        if len(corners) == len(shapes):
+            return np.array(corners).reshape(-1, 2)
+    raise UserError(
+        f"{len(shapes)} digits do not fit a canvas of {canvas_size[0]}x{canvas_size[1]} side by side; "
+        "choose a larger canvas, fewer digits, or a smaller digit scale."
+    )
+
+
+_TOTALS = ("frames", "pixels", "digit_frames", "height", "width", "invisible", "under_quarter", "visible")
+
+
+def _totals(sequences):
+    """Sums over sequences, float64 in the order of `_TOTALS`."""
+    present = np.broadcast_to(sequences.presence[:, None].astype(bool), sequences.visible.shape)
+    visible = sequences.visible[present].astype(np.float64)
+    height, width = sequences.boxes[present][:, 2:].sum(0, np.float64)
+    pixels = sequences.images.sum(dtype=np.uint64) / (255.0 * np.prod(sequences.images.shape[2:]))
+    frames = np.prod(sequences.images.shape[:2])
+    counts = (visible == 0).sum(), (visible < 0.25).sum()
+    return np.array([frames, pixels, len(visible), height, width, *counts, visible.sum()], np.float64)
+
+
+def _statistics(totals):
+    """What describes a split: means over frames, and over the frames of each digit."""
+    total = dict(zip(_TOTALS, totals.tolist()))
+    digit_frames = max(total["digit_frames"], 1.0)
+    return {
+        "mean_pixel": total["pixels"] / total["frames"],
+        "digits_per_frame": total["digit_frames"] / total["frames"],
+        "mean_digit_height": total["height"] / digit_frames,
+        "mean_digit_width": total["width"] / digit_frames,
+        "invisible_share": total["invisible"] / digit_frames,
+        "under_quarter_share": total["under_quarter"] / digit_frames,
+        "visible_share": total["visible"] / digit_frames,
+    }

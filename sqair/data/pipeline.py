@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Batches of sequences for TensorFlow, in an order that is a function of (seed, epoch)."""
+
+import numpy as np
+import tensorflow as tf
+
+from sqair.data import storage
+from sqair.structures import SequenceBatch
+
+_PARALLEL_DECODING, _PREFETCHED_BATCHES = 2, 4
+_MAX_BATCHES = np.iinfo(np.int64).max
+
+
+class SequenceDataset:
+    """A split of a data set on disk, opened and checked. It stays on disk: a batch is read when it is needed.
+
+    Attributes:
+        num_sequences: number of sequences.
+        seq_len: number of frames T of each.
+        image_shape: `(H, W, C)`.
+        max_objects: largest number M of annotated objects.
+    """
+
+    def __init__(self, directory, split):
+        """Opens the data set in folder `directory`; `split` is "train" or "valid".
+
+        Raises:
+            UserError: if the data set is missing, truncated, corrupt, or of another format.
+        """
+        self._reader = storage.SplitReader(directory, split)
+        self.num_sequences = self._reader.num_sequences
+        self.seq_len, self.image_shape, self.max_objects = self._reader.layout
+
+    def mean_image(self):
+        """`[H, W, C]` float32 in [0, 1], the mean over all frames of the split."""
+        return self._reader.mean_image.copy()
+
+    def batches(self, batch_size, seed=None, start=0, repeat=True):
+        """A `tf.data.Dataset` of batches.
+
+        Args:
+            batch_size: number of sequences B.
+            seed: int, at least 0, that fixes the order of every epoch; None: the order on disk.
+            start: int, number of batches to leave out at the beginning. They are not read.
+            repeat: whether to go on for ever. Then all batches are full, and where the split's end falls within a
+                batch, the next epoch fills it. Otherwise one pass, whose last batch may be smaller.
+
+        Returns:
+            Dataset of time-major `SequenceBatch`; B is static where `repeat` is true, other sizes always.
+
+        Raises:
+            ValueError: if an argument is out of range.
+        """
+        if batch_size < 1 or start < 0 or (seed is not None and seed < 0):
+            raise ValueError(
+                "batch_size must be at least 1, start and seed at least 0, "
+                f"not batch_size={batch_size}, start={start}, seed={seed}."
+            )
+        num_batches = _MAX_BATCHES if repeat else -(-self.num_sequences // batch_size)
+        order = Order(self.num_sequences, seed)
+        end = None if repeat else self.num_sequences
+
+        def read(batch):
+            first = int(batch) * batch_size
+            last = first + batch_size if end is None else min(first + batch_size, end)
+            return np.array(self._reader.read(order.sequences(first, last)), dtype=object)
+
+        def load(batch):
+            records = tf.numpy_function(read, [batch], tf.string)
+            records.set_shape([batch_size if repeat else None])
+            return self._decode(records)
+
+        dataset = tf.data.Dataset.range(min(start, num_batches), num_batches)
+        return dataset.map(load, num_parallel_calls=_PARALLEL_DECODING).prefetch(_PREFETCHED_BATCHES)
+
+    def _decode(self, records):
+        """Time-major `SequenceBatch` of records `[B]` string."""
+        content = tf.io.decode_raw(tf.io.decode_compressed(records, "ZLIB"), tf.uint8)
+        fields, offset = {}, 0
+        for name, dtype, shape in self._reader.layout.fields:
+            num_bytes = dtype.itemsize * int(np.prod(shape))
+            field = content[:, offset : offset + num_bytes]
+            offset += num_bytes
+            if dtype.itemsize > 1:
+                field = tf.bitcast(
+                    tf.reshape(field, [-1, num_bytes // dtype.itemsize, dtype.itemsize]), dtype.name
+                )
+            fields[name] = tf.reshape(field, _dimensions(field.shape[0]) + list(shape))
+        time_major = {name: _swap_leading(fields[name]) for name in ("images", "boxes", "visible")}
+        presence = tf.cast(fields["presence"], tf.float32)
+        return SequenceBatch(
+            images=tf.cast(time_major["images"], tf.float32) / 255.0,
+            boxes=time_major["boxes"],
+            presence=tf.tile(presence[tf.newaxis], [self.seq_len, 1, 1]),
+            labels=fields["labels"],
+            visible=time_major["visible"],
+        )
+
+
+class Order:
+    """Which sequence comes when: position p lies in epoch `p // n`, whose permutation is a function of (seed, epoch)."""
+
+    def __init__(self, num_sequences, seed=None):
+        """Takes the number n of sequences and the seed; without one, every epoch has the order on disk."""
+        self._num_sequences, self._seed = num_sequences, seed
+        self._epochs = {}  # the last two; a batch may lie on the border of epochs
+
+    def sequences(self, first, last):
+        """Numbers of the sequences at positions `first` to `last - 1`, int64."""
+        numbers = []
+        while first < last:
+            epoch, offset = divmod(first, self._num_sequences)
+            count = min(last - first, self._num_sequences - offset)
+            numbers.append(self._permutation(epoch)[offset : offset + count])
+            first += count
+        return np.concatenate(numbers)
+
+    def _permutation(self, epoch):
+        if self._seed is None:
+            epoch = 0
+        cached = self._epochs.get(epoch)
+        if cached is not None:
+            return cached
+        if self._seed is None:
+            permutation = np.arange(self._num_sequences)
+        else:  # raw bits, because what NumPy's generators make of them may change between its releases
+            bits = np.random.PCG64(np.random.SeedSequence([self._seed, epoch])).random_raw(
+                self._num_sequences
+            )
+            permutation = np.argsort(bits, kind="stable")
+        self._epochs = {**{key: self._epochs[key] for key in list(self._epochs)[-1:]}, epoch: permutation}
+        return permutation
+
+
+def _dimensions(first):
+    return [-1 if first.value is None else first.value]
+
+
+def _swap_leading(tensor):
+    return tf.transpose(tensor, [1, 0] + list(range(2, tensor.shape.ndims)))

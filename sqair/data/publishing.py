@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Folders that appear complete or not at all."""
+
+import contextlib
+import errno
+import os
+import shutil
+import socket
+import tempfile
+
+from sqair.data.storage import INDEX, SHARD_ENDING
+from sqair.errors import UserError
+
+_SWAP_TRIES = 20
+
+
+@contextlib.contextmanager
+def staged_folder(directory, overwrite=False):
+    """Gives a temporary folder beside `directory`, which takes its place when the block ends without an error.
+
+    When the block fails, or the process is killed, `directory` is as it was; a temporary folder left by a process
+    that was killed is removed by the next one. Several processes may do this at once: one of them wins.
+
+    Args:
+        directory: path of a folder that does not exist or is empty; with `overwrite` it may hold a data set.
+        overwrite: bool.
+
+    Raises:
+        UserError: if the folder is in use or cannot be written.
+    """
+    target = os.path.realpath(directory)
+    _check_target(target, overwrite)
+    with writing_into(directory):
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+        _remove_abandoned(target)
+        staging = tempfile.mkdtemp(prefix=_prefix(target), dir=os.path.dirname(target))
+        try:
+            yield staging
+            os.chmod(staging, 0o777 & ~_umask())
+            _publish(staging, target, overwrite)
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def writing_into(directory):
+    """Turns an OSError into a UserError that says why the folder cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"Data set folder {directory!r} cannot be written: {error.strerror or error}; nothing was kept."
+        ) from None
+
+
+def _check_target(target, overwrite):
+    if os.path.exists(target) and not os.path.isdir(target):
+        raise UserError(f"{target!r} is not a folder; name another one for the data set.")
+    content = sorted(os.listdir(target)) if os.path.isdir(target) else []
+    foreign = [name for name in content if name != INDEX and not name.endswith(SHARD_ENDING)]
+    if content and (foreign or INDEX not in content):
+        raise UserError(
+            f"Folder {target!r} holds files that are not a data set ({(foreign or content)[0]}); "
+            "name another one for the data set."
+        )
+    if content and not overwrite:
+        raise UserError(
+            f"Folder {target!r} already holds a data set; name another one, or give --overwrite to replace it."
+        )
+
+
+def _publish(staging, target, overwrite):
+    """Renames `staging` to `target`; a data set that is there moves aside first and is then removed."""
+    for _ in range(_SWAP_TRIES):
+        try:
+            os.rename(staging, target)
+            return
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+        _check_target(target, overwrite)  # another process may have published since the start
+        aside = tempfile.mkdtemp(prefix=_prefix(target), dir=os.path.dirname(target))
+        try:
+            with contextlib.suppress(FileNotFoundError):  # another process is just replacing it
+                os.rename(target, aside)
+            with contextlib.suppress(OSError):  # another process was faster: try again
+                os.rename(staging, target)
+                return
+        finally:
+            if not os.path.exists(target) and os.listdir(aside):
+                os.rename(aside, target)
+            shutil.rmtree(aside, ignore_errors=True)
+    raise UserError(f"Folder {target!r} is being replaced by other processes all the time; name another one.")
+
+
+def _prefix(target, process=None):
+    process = os.getpid() if process is None else process
+    return f".{os.path.basename(target)}.partial-{socket.gethostname()}-{process}-"
+
+
+def _remove_abandoned(target):
+    """Removes temporary folders of processes of this machine that are no more."""
+    parent = os.path.dirname(target)
+    start = f".{os.path.basename(target)}.partial-{socket.gethostname()}-"
+    for name in os.listdir(parent):
+        process = name[len(start) :].split("-")[0]
+        if not name.startswith(start) or not process.isdigit():
+            continue
+        try:
+            os.kill(int(process), 0)
+        except ProcessLookupError:
+            shutil.rmtree(os.path.join(parent, name), ignore_errors=True)
+        except OSError:
+            continue  # alive, and another user's
+
+
+def _umask():
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,264 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How data sets lie on disk: a folder of TFRecord shards and a `dataset.json` that describes and checks them.
+
+A record is one sequence: the arrays of `Layout.fields`, one after the other, little-endian, zlib-compressed as one.
+Records are found by their offsets, so any order can be read without going through the file.
+"""
+
+import base64
+import hashlib
+import json
+import os
+import struct
+import weakref
+import zlib
+from typing import NamedTuple, Tuple
+
+import numpy as np
+
+from sqair.errors import UserError
+
+INDEX = "dataset.json"
+SHARD_ENDING = ".tfrecord"
+SHARD_SEQUENCES = 10_000
+FORMAT, FORMAT_VERSION = "sqair-sequences", 1
+
+_COMPRESSION_LEVEL = 3  # of zlib; 6 saves a quarter of the space and takes three times as long
+_HEADER_BYTES, _FOOTER_BYTES = 12, 4  # TFRecord: length and its CRC before, the data's CRC behind
+
+
+class Layout(NamedTuple):
+    """Sizes of every sequence of a data set."""
+
+    seq_len: int
+    image_shape: Tuple[int, int, int]  # H, W, C
+    max_objects: int
+
+    @property
+    def fields(self):
+        """List of `(name, dtype, shape)` of the arrays of a record, in order."""
+        frames, objects = self.seq_len, self.max_objects
+        return [
+            ("images", np.dtype("u1"), (frames,) + tuple(self.image_shape)),
+            ("boxes", np.dtype("<f4"), (frames, objects, 4)),
+            ("visible", np.dtype("<f4"), (frames, objects)),
+            ("labels", np.dtype("<i4"), (objects,)),
+            ("presence", np.dtype("u1"), (objects,)),
+        ]
+
+    @property
+    def num_bytes(self):
+        """Size of an unpacked record."""
+        return sum(dtype.itemsize * int(np.prod(shape)) for _, dtype, shape in self.fields)
+
+
+def encode(layout, arrays):
+    """One sequence as the bytes of a record; `arrays` is a dict by the names of `layout.fields`."""
+    parts = []
+    for name, dtype, shape in layout.fields:
+        if arrays[name].shape != shape:
+            raise ValueError(f"{name} must have shape {list(shape)}, not {list(arrays[name].shape)}.")
+        parts.append(arrays[name].astype(dtype).tobytes())
+    return zlib.compress(b"".join(parts), _COMPRESSION_LEVEL)
+
+
+class SplitWriter:
+    """Writes the shards of one split, in order."""
+
+    def __init__(self, directory, split, layout, num_sequences):
+        """Takes the folder, the split's name, its `Layout` and how many sequences will come."""
+        self._directory, self._split, self._layout = directory, split, layout
+        self._num_shards = -(-num_sequences // SHARD_SEQUENCES)
+        self._shards, self._num_written = [], 0
+        self._writer, self._path = None, None
+        self._pixel_sum = np.zeros(layout.image_shape, np.uint64)
+
+    def write(self, records, pixel_sum):
+        """Appends records (list of bytes); `pixel_sum [H, W, C]` is the sum of their frames' uint8 pixels."""
+        import tensorflow as tf  # not at the top: the processes that make sequences do without
+
+        for record in records:
+            if self._num_written % SHARD_SEQUENCES == 0:
+                self._close_shard()
+                name = f"{self._split}-{len(self._shards):05d}-of-{self._num_shards:05d}{SHARD_ENDING}"
+                self._path = os.path.join(self._directory, name)
+                self._writer = tf.io.TFRecordWriter(self._path)
+            self._writer.write(record)
+            self._num_written += 1
+        self._pixel_sum += pixel_sum
+
+    def close(self):
+        """Ends the last shard, and returns the split's entry in the index."""
+        self._close_shard()
+        num_frames = self._num_written * self._layout.seq_len
+        mean_image = (self._pixel_sum / (255.0 * num_frames)).astype("<f4")
+        return {
+            "num_sequences": self._num_written,
+            "shards": self._shards,
+            "mean_image": base64.b64encode(mean_image.tobytes()).decode(),
+        }
+
+    def _close_shard(self):
+        if self._writer is None:
+            return
+        self._writer.close()
+        self._writer = None
+        with open(self._path, "rb") as stream:
+            content = stream.read()
+        entry = {
+            "file": os.path.basename(self._path),
+            "num_bytes": len(content),
+            "crc32": zlib.crc32(content),
+        }
+        self._shards.append(entry)
+
+
+def write_index(directory, layout, splits, **description):
+    """Writes `dataset.json`, the last file of a data set: `splits` is a dict of what `SplitWriter.close` gave."""
+    index = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        **description,
+        "seq_len": layout.seq_len,
+        "image_shape": list(layout.image_shape),
+        "max_objects": layout.max_objects,
+        "record": [
+            {"name": name, "dtype": dtype.str, "shape": list(shape)} for name, dtype, shape in layout.fields
+        ],
+        "splits": splits,
+    }
+    index["checksum"] = _checksum(index)
+    with open(os.path.join(directory, INDEX), "w", encoding="utf-8") as stream:
+        json.dump(index, stream, indent=1)
+        stream.write("\n")
+    return index
+
+
+def read_index(directory):
+    """The dict in `dataset.json`.
+
+    Raises:
+        UserError: if there is none, or it is damaged or of another format.
+    """
+    path = os.path.join(directory, INDEX)
+    try:
+        with open(path, encoding="utf-8") as stream:
+            index = json.load(stream)
+    except (FileNotFoundError, NotADirectoryError):
+        raise UserError(
+            f"There is no data set in {directory!r} (it has no {INDEX}); "
+            "create one with scripts/create_multi_mnist_dataset.sh, or name its folder with --data_dir."
+        ) from None
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror or error}.") from None
+    except ValueError:  # JSONDecodeError, UnicodeDecodeError
+        raise UserError(f"{path} is damaged (it is not JSON); create the data set again.") from None
+    if not isinstance(index, dict) or index.get("format") != FORMAT:
+        raise UserError(f"{path} does not describe a data set of sequences; name another folder.")
+    if index.get("format_version") != FORMAT_VERSION:
+        raise UserError(
+            f"{path} has format version {index.get('format_version')}, but this program reads version "
+            f"{FORMAT_VERSION}; create the data set again."
+        )
+    if index.get("checksum") != _checksum(index):
+        raise UserError(f"{path} is damaged or was edited (its checksum differs); create the data set again.")
+    return index
+
+
+def _checksum(index):
+    content = {key: value for key, value in index.items() if key != "checksum"}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+class SplitReader:
+    """A split of a data set on disk, checked; reads records by number.
+
+    Attributes:
+        layout: `Layout`.
+        num_sequences: number of records.
+        mean_image: `[H, W, C]` float32 in [0, 1], mean over all frames.
+    """
+
+    def __init__(self, directory, split):
+        """Opens split `split` of the data set in `directory`.
+
+        Raises:
+            UserError: if anything is missing, truncated, corrupt or does not match the index.
+        """
+        index = read_index(directory)
+        if split not in index["splits"]:
+            known = ", ".join(sorted(index["splits"]))
+            raise UserError(f"The data set in {directory!r} has no split {split!r}, only {known}.")
+        entry = index["splits"][split]
+        self.layout = Layout(index["seq_len"], tuple(index["image_shape"]), index["max_objects"])
+        self.num_sequences = entry["num_sequences"]
+        self.mean_image = np.frombuffer(base64.b64decode(entry["mean_image"]), "<f4").reshape(
+            self.layout.image_shape
+        )
+        self._descriptors, spans = [], []
+        self._finalizer = weakref.finalize(self, _close_all, self._descriptors)
+        for number, shard in enumerate(entry["shards"]):
+            path = os.path.join(directory, shard["file"])
+            descriptor, shard_spans = self._open_shard(path, shard)
+            self._descriptors.append(descriptor)
+            spans.append(np.insert(shard_spans, 0, number, axis=1))
+        self._spans = np.concatenate(spans)  # [records, 3]: shard, offset, length
+        if len(self._spans) != self.num_sequences:
+            raise UserError(
+                f"The shards of split {split!r} in {directory!r} hold {len(self._spans)} sequences, but {INDEX} says "
+                f"{self.num_sequences}; create the data set again."
+            )
+        self._check_record(directory)
+
+    def read(self, numbers):
+        """The records (list of bytes) with these numbers."""
+        records = []
+        for shard, offset, length in self._spans[numbers].tolist():
+            record = os.pread(self._descriptors[shard], length, offset)
+            if len(record) != length:
+                raise UserError(
+                    "A shard of the data set became shorter while it was read; create the data set again."
+                )
+            records.append(record)
+        return records
+
+    @staticmethod
+    def _open_shard(path, entry):
+        """File descriptor, and `[records, 2]` offset and length of each record."""
+        remedy = "create the data set again"
+        try:
+            with open(path, "rb") as stream:
+                size = os.fstat(stream.fileno()).st_size
+                if size != entry["num_bytes"]:
+                    kind = "truncated" if size < entry["num_bytes"] else "too long"
+                    raise UserError(
+                        f"{path} is {kind} ({size} instead of {entry['num_bytes']} bytes); {remedy}."
+                    )
+                content = stream.read()
+                descriptor = os.dup(stream.fileno())
+        except FileNotFoundError:
+            raise UserError(f"{path} is missing; {remedy}.") from None
+        except OSError as error:
+            raise UserError(f"{path} cannot be read: {error.strerror or error}.") from None
+        if zlib.crc32(content) != entry["crc32"]:
+            os.close(descriptor)
+            raise UserError(f"{path} is corrupt (its checksum differs); {remedy}.")
+        spans, position = [], 0
+        while position < len(content):
+            (length,) = struct.unpack_from("<Q", content, position)
+            spans.append((position + _HEADER_BYTES, length))
+            position += _HEADER_BYTES + length + _FOOTER_BYTES
+        return descriptor, np.array(spans, np.int64).reshape(-1, 2)
+
+    def _check_record(self, directory):
+        found = len(zlib.decompress(self.read([0])[0]))
+        if found != self.layout.num_bytes:
+            raise UserError(
+                f"The sequences in {directory!r} take {found} bytes each, but {INDEX} describes sequences of "
+                f"{self.layout.num_bytes}; create the data set again."
+            )
+
+
+def _close_all(descriptors):
+    for descriptor in descriptors:
+        os.close(descriptor)
