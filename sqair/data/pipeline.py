@@ -42,8 +42,8 @@ class SequenceDataset:
             batch_size: number of sequences B.
             seed: int, at least 0, that fixes the order of every epoch; None: the order on disk.
             start: int, number of batches to leave out at the beginning. They are not read.
-            repeat: whether to go on for ever. Then all batches are full, and where the split's end falls within a
-                batch, the next epoch fills it. Otherwise one pass, whose last batch may be smaller.
+            repeat: whether to go on for ever. Then all batches are full, and where the split's end falls
+                within a batch, the next epoch fills it. Otherwise one pass, whose last batch may be smaller.
 
         Returns:
             Dataset of time-major `SequenceBatch`; B is static where `repeat` is true, other sizes always.
@@ -76,16 +76,16 @@ class SequenceDataset:
     def _decode(self, records):
         """Time-major `SequenceBatch` of records `[B]` string."""
         content = tf.io.decode_raw(tf.io.decode_compressed(records, "ZLIB"), tf.uint8)
+        batch_size = [-1 if dimension is None else dimension for dimension in records.shape.as_list()]
         fields, offset = {}, 0
         for name, dtype, shape in self._reader.layout.fields:
             num_bytes = dtype.itemsize * int(np.prod(shape))
             field = content[:, offset : offset + num_bytes]
             offset += num_bytes
             if dtype.itemsize > 1:
-                field = tf.bitcast(
-                    tf.reshape(field, [-1, num_bytes // dtype.itemsize, dtype.itemsize]), dtype.name
-                )
-            fields[name] = tf.reshape(field, _dimensions(field.shape[0]) + list(shape))
+                items = [num_bytes // dtype.itemsize, dtype.itemsize]
+                field = tf.bitcast(tf.reshape(field, batch_size + items), dtype.name)
+            fields[name] = tf.reshape(field, batch_size + list(shape))
         time_major = {name: _swap_leading(fields[name]) for name in ("images", "boxes", "visible")}
         presence = tf.cast(fields["presence"], tf.float32)
         return SequenceBatch(
@@ -98,7 +98,7 @@ class SequenceDataset:
 
 
 class Order:
-    """Which sequence comes when: position p lies in epoch `p // n`, whose permutation is a function of (seed, epoch)."""
+    """Which sequence comes when: position p is in epoch `p // n`, a permutation that (seed, epoch) fixes."""
 
     def __init__(self, num_sequences, seed=None):
         """Takes the number n of sequences and the seed; without one, every epoch has the order on disk."""
@@ -130,10 +130,6 @@ class Order:
             permutation = np.argsort(bits, kind="stable")
         self._epochs = {**{key: self._epochs[key] for key in list(self._epochs)[-1:]}, epoch: permutation}
         return permutation
-
-
-def _dimensions(first):
-    return [-1 if first.value is None else first.value]
 
 
 def _swap_leading(tensor):

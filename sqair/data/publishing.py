@@ -16,10 +16,10 @@ _SWAP_TRIES = 20
 
 @contextlib.contextmanager
 def staged_folder(directory, overwrite=False):
-    """Gives a temporary folder beside `directory`, which takes its place when the block ends without an error.
+    """Gives a temporary folder beside `directory`, which takes its place when the block ends well.
 
-    When the block fails, or the process is killed, `directory` is as it was; a temporary folder left by a process
-    that was killed is removed by the next one. Several processes may do this at once: one of them wins.
+    When the block fails, or the process is killed, `directory` is as it was; a temporary folder left by a
+    process that was killed is removed by the next one. Several processes may do this at once: one wins.
 
     Args:
         directory: path of a folder that does not exist or is empty; with `overwrite` it may hold a data set.
@@ -65,7 +65,8 @@ def _check_target(target, overwrite):
         )
     if content and not overwrite:
         raise UserError(
-            f"Folder {target!r} already holds a data set; name another one, or give --overwrite to replace it."
+            f"Folder {target!r} already holds a data set; "
+            "name another one, or give --overwrite to replace it."
         )
 
 

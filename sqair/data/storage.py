@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """How data sets lie on disk: a folder of TFRecord shards and a `dataset.json` that describes and checks them.
 
-A record is one sequence: the arrays of `Layout.fields`, one after the other, little-endian, zlib-compressed as one.
+A record is one sequence: the arrays of `Layout.fields`, one after the other, little-endian, zlib-compressed.
 Records are found by their offsets, so any order can be read without going through the file.
 """
 
@@ -114,7 +114,7 @@ class SplitWriter:
 
 
 def write_index(directory, layout, splits, **description):
-    """Writes `dataset.json`, the last file of a data set: `splits` is a dict of what `SplitWriter.close` gave."""
+    """Writes `dataset.json`, the last file of a data set; `splits` has what `SplitWriter.close` returned."""
     index = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
@@ -205,8 +205,8 @@ class SplitReader:
         self._spans = np.concatenate(spans)  # [records, 3]: shard, offset, length
         if len(self._spans) != self.num_sequences:
             raise UserError(
-                f"The shards of split {split!r} in {directory!r} hold {len(self._spans)} sequences, but {INDEX} says "
-                f"{self.num_sequences}; create the data set again."
+                f"The shards of split {split!r} in {directory!r} hold {len(self._spans)} sequences, "
+                f"but {INDEX} says {self.num_sequences}; create the data set again."
             )
         self._check_record(directory)
 

@@ -25,8 +25,8 @@ class Kinematics(NamedTuple):
 def draw(rng, start, bounds, seq_len, motion):
     """Draws trajectories.
 
-    Velocity and acceleration are uniform. They are stepped once from a throw-away position, where a reflection may
-    flip them, before the motion sets out from `start`.
+    Velocity and acceleration are uniform. They are stepped once from a throw-away position, where a
+    reflection may flip them, before the motion sets out from `start`.
 
     Args:
         rng: `np.random.Generator`.
@@ -56,8 +56,8 @@ def draw(rng, start, bounds, seq_len, motion):
 def step(state, noise, bounds, motion):
     """Moves by one frame: `position += velocity; velocity += acceleration; acceleration += noise`.
 
-    Where the position passes a bound it is reflected there, and velocity and acceleration on that axis change sign.
-    What is still out of range is clipped.
+    Where the position passes a bound it is reflected there, and velocity and acceleration on that axis change
+    sign. What is still out of range is clipped.
 
     Args:
         state: `Kinematics`.
