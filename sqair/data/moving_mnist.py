@@ -37,14 +37,14 @@ class Options(NamedTuple):
         return storage.Layout(self.seq_len, tuple(self.canvas_size) + (1,), max(self.num_digits))
 
 
-class Sequences(NamedTuple):
-    """Annotated sequences; the first `presence.sum()` of the M places of each are in use."""
+class Sequence(NamedTuple):
+    """An annotated sequence; the first `presence.sum()` of its M places for digits are in use."""
 
-    images: np.ndarray  # [n, T, H, W, 1] uint8
-    boxes: np.ndarray  # [n, T, M, 4] float32 (y, x, h, w) in pixels, of the whole digit
-    visible: np.ndarray  # [n, T, M] float32, share of the box's area on the canvas
-    labels: np.ndarray  # [n, M] int32, -1 where there is no digit
-    presence: np.ndarray  # [n, M] uint8
+    images: np.ndarray  # [T, H, W, 1] uint8
+    boxes: np.ndarray  # [T, M, 4] float32 (y, x, h, w) in pixels, of the whole digit
+    visible: np.ndarray  # [T, M] float32, share of the box's area on the canvas
+    labels: np.ndarray  # [M] int32, -1 where there is no digit
+    presence: np.ndarray  # [M] uint8
 
 
 def create(
@@ -86,9 +86,13 @@ def create(
     def work(task):
         split, number = task
         count = min(CHUNK_SEQUENCES, counts[split] - number * CHUNK_SEQUENCES)
-        sequences = make_chunk(getattr(digits, split), options, seed, split, number, count)
-        records = [storage.encode(layout, one._asdict()) for one in map(Sequences, *sequences)]
-        return split, records, sequences.images.sum((0, 1), np.uint64), _totals(sequences)
+        pixel_sum = np.zeros(layout.image_shape, np.uint64)
+        records, annotations = [], []
+        for sequence in make_chunk(getattr(digits, split), options, seed, split, number, count):
+            records.append(storage.encode(layout, sequence._asdict()))
+            pixel_sum += sequence.images.sum(0, np.uint64)
+            annotations.append((sequence.boxes, sequence.visible, sequence.presence))
+        return split, records, pixel_sum, _totals(pixel_sum, *map(np.stack, zip(*annotations)))
 
     with staged_folder(directory, overwrite) as folder:
         bar = tqdm(total=sum(counts.values()), unit=" sequences", disable=None if progress else True)
@@ -122,34 +126,52 @@ def make_chunk(digits, options, seed, split, number, count=CHUNK_SEQUENCES):
         number: which chunk of the split.
         count: at most `CHUNK_SEQUENCES`.
 
-    Returns:
-        `Sequences`.
+    Yields:
+        `Sequence`s.
     """
     stream = np.random.SeedSequence(seed, spawn_key=(SPLITS.index(split), number))
     rng = np.random.Generator(np.random.PCG64(stream))
     layout = options.layout()
-    chosen = rng.choice(np.asarray(options.num_digits), CHUNK_SEQUENCES)
     start = np.zeros((CHUNK_SEQUENCES, layout.max_objects, 2))
-    labels = np.full((CHUNK_SEQUENCES, layout.max_objects), NO_LABEL, np.int32)
-    templates = []
-    for i, num_digits in enumerate(chosen):
-        indices = _draw_different(rng, len(digits.images), num_digits)
-        templates.append([crop_and_resize(digits.images[index], options.digit_scale) for index in indices])
-        start[i, :num_digits] = _place(rng, [t.shape for t in templates[i]], options.canvas_size)
-        labels[i, :num_digits] = digits.labels[indices]
+    chosen = []  # digits of each sequence
+    for i, num_digits in enumerate(rng.choice(np.asarray(options.num_digits), CHUNK_SEQUENCES)):
+        chosen.append(_draw_different(rng, len(digits.images), num_digits))
+        shapes = [crop_and_resize(digits.images[j], options.digit_scale).shape for j in chosen[i]]
+        start[i, :num_digits] = _place(rng, shapes, options.canvas_size)
     positions = trajectories.draw(rng, start, options.canvas_size, layout.seq_len, options.motion)
     corners = np.rint(positions).astype(np.int64)  # [T, n, M, 2]
-
-    images = np.zeros((count, layout.seq_len) + layout.image_shape, np.uint8)
-    boxes = np.zeros((count, layout.seq_len, layout.max_objects, 4), np.float32)
     for i in range(count):
-        for j, template in enumerate(templates[i]):
-            boxes[i, :, j, :2] = corners[:, i, j]
-            boxes[i, :, j, 2:] = template.shape
-            for frame, (y, x) in zip(images[i, ..., 0], corners[:, i, j].tolist()):
-                draw_digit(frame, template, y, x)
-    presence = (labels[:count] != NO_LABEL).astype(np.uint8)
-    return Sequences(images, boxes, visible_share(boxes, options.canvas_size), labels[:count], presence)
+        templates = [crop_and_resize(digits.images[j], options.digit_scale) for j in chosen[i]]
+        yield draw_sequence(templates, digits.labels[chosen[i]], corners[:, i, : len(templates)], layout)
+
+
+def draw_sequence(templates, labels, corners, layout):
+    """Draws and annotates a sequence.
+
+    Args:
+        templates: list of m images `[h, w]` uint8.
+        labels: `[m]` int, what they show.
+        corners: `[T, m, 2]` int, their top-left corners (y, x) in pixels, at least 0.
+        layout: `storage.Layout`, with m at most `max_objects`.
+
+    Returns:
+        `Sequence`.
+    """
+    images = np.zeros((layout.seq_len,) + layout.image_shape, np.uint8)
+    boxes = np.zeros((layout.seq_len, layout.max_objects, 4), np.float32)
+    for j, template in enumerate(templates):
+        boxes[:, j, :2] = corners[:, j]
+        boxes[:, j, 2:] = template.shape
+        for frame, (y, x) in zip(images[..., 0], corners[:, j].tolist()):
+            draw_digit(frame, template, y, x)
+    padding = layout.max_objects - len(templates)
+    return Sequence(
+        images=images,
+        boxes=boxes,
+        visible=visible_share(boxes, layout.image_shape),
+        labels=np.append(labels, [NO_LABEL] * padding).astype(np.int32),
+        presence=np.array([1] * len(templates) + [0] * padding, np.uint8),
+    )
 
 
 def crop_and_resize(image, scale):
@@ -247,15 +269,15 @@ def _place(rng, shapes, canvas_size):
 _TOTALS = ("frames", "pixels", "digit_frames", "height", "width", "invisible", "under_quarter", "visible")
 
 
-def _totals(sequences):
-    """Sums over sequences, float64 in the order of `_TOTALS`."""
-    present = np.broadcast_to(sequences.presence[:, None].astype(bool), sequences.visible.shape)
-    visible = sequences.visible[present].astype(np.float64)
-    height, width = sequences.boxes[present][:, 2:].sum(0, np.float64)
-    pixels = sequences.images.sum(dtype=np.uint64) / (255.0 * np.prod(sequences.images.shape[2:]))
-    frames = np.prod(sequences.images.shape[:2])
-    counts = (visible == 0).sum(), (visible < 0.25).sum()
-    return np.array([frames, pixels, len(visible), height, width, *counts, visible.sum()], np.float64)
+def _totals(pixel_sum, boxes, visible, presence):
+    """Sums over the sequences of a chunk, float64 in the order of `_TOTALS`."""
+    present = np.broadcast_to(presence[:, None].astype(bool), visible.shape)
+    height, width = boxes[present][:, 2:].sum(0, np.float64)
+    visible_now = visible[present].astype(np.float64)
+    counts = (visible_now == 0).sum(), (visible_now < 0.25).sum()
+    pixels = pixel_sum.sum() / (255.0 * pixel_sum.size)
+    frames = len(boxes) * boxes.shape[1]
+    return np.array([frames, pixels, len(visible_now), height, width, *counts, visible_now.sum()], np.float64)
 
 
 def _statistics(totals):

@@ -29,7 +29,7 @@ def staged_folder(directory, overwrite=False):
         UserError: if the folder is in use or cannot be written.
     """
     target = os.path.realpath(directory)
-    _check_target(target, overwrite)
+    check_target(target, overwrite)
     with writing_into(directory):
         os.makedirs(os.path.dirname(target), exist_ok=True)
         _remove_abandoned(target)
@@ -53,7 +53,9 @@ def writing_into(directory):
         ) from None
 
 
-def _check_target(target, overwrite):
+def check_target(directory, overwrite=False):
+    """Raises UserError if a data set cannot go into this folder; `overwrite` allows to replace one."""
+    target = os.path.realpath(directory)
     if os.path.exists(target) and not os.path.isdir(target):
         raise UserError(f"{target!r} is not a folder; name another one for the data set.")
     content = sorted(os.listdir(target)) if os.path.isdir(target) else []
@@ -79,7 +81,7 @@ def _publish(staging, target, overwrite):
         except OSError as error:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                 raise
-        _check_target(target, overwrite)  # another process may have published since the start
+        check_target(target, overwrite)  # another process may have published since the start
         aside = tempfile.mkdtemp(prefix=_prefix(target), dir=os.path.dirname(target))
         try:
             with contextlib.suppress(FileNotFoundError):  # another process is just replacing it
