@@ -144,8 +144,10 @@ touch "$UNFINISHED"
 printf 'Installing what requirements.txt and requirements-dev.txt list (some minutes: TensorFlow alone is 400 MB).\n'
 pip_install pip==24.0 setuptools==68.0.0 wheel==0.42.0
 pip_install -r requirements.txt -r requirements-dev.txt
-TF_CPP_MIN_LOG_LEVEL=3 "$VENV/bin/python" -c 'import sonnet, tensorflow, tensorflow_probability' >>"$LOG" 2>&1 ||
-  { tail -n 5 "$LOG" >&2; fail "Set-up failed: the installed TensorFlow does not import (its message is above)."; }
+pip_install --no-deps --no-build-isolation -e .
+# Also builds matplotlib's list of fonts, which would be announced at the first figure otherwise.
+TF_CPP_MIN_LOG_LEVEL=3 "$VENV/bin/python" -c 'import matplotlib.font_manager, sonnet, tensorflow' >>"$LOG" 2>&1 ||
+  { tail -n 5 "$LOG" >&2; fail "Set-up failed: the installed packages do not import (the reason is above)."; }
 wanted >"$STAMP"
 rm -f "$UNFINISHED"
 printf 'Set-up is complete after %d s.\n' $((SECONDS - started))

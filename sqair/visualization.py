@@ -2,7 +2,7 @@
 """Figures of tracked sequences, in NumPy and matplotlib's object interface (no window, no global state).
 
 Arrays are time-major, with `T` frames, `B` sequences, `N` slots, `M` annotated objects, `H x W x C` images in
-[0, 1] (C is 1 or 3) and glimpses of side `g`. Boxes are `(y, x, h, w)` in pixels, the image is `(0, 0, H, W)`.
+[0, 1] (C is 1 or 3) and glimpses of side `g`. Boxes are `(y, x, h, w)` in pixels, `(0, 0, H, W)` the image.
 """
 
 import io

@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The pins of the requirements, and the package that setup.py makes."""
+
+import os
+import re
+import subprocess
+import sys
+from fnmatch import fnmatch
+
+import pytest
+import setuptools
+from importlib_metadata import version
+from packaging.requirements import Requirement
+
+import sqair
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+REAL_PYTHON = os.path.realpath(sys.executable)
+
+
+def requirement_lines(name):
+    with open(os.path.join(ROOT, name), encoding="utf-8") as file:
+        lines = [line.split("#")[0].strip() for line in file]
+    return [line for line in lines if line]
+
+
+def test_requirements_are_pinned():
+    lines = requirement_lines("requirements.txt") + requirement_lines("requirements-dev.txt")
+    for line in lines:
+        assert re.match(r"^[A-Za-z0-9_.-]+==[0-9][0-9.]*(; .*)?$", line), line
+    names = [line.split("==")[0].lower() for line in lines]
+    assert len(names) == len(set(names))
+    pins = dict(line.split(";")[0].split("==") for line in lines)
+    assert pins["tensorflow-gpu"] == pins["tensorflow"] == "1.15"
+    assert pins["dm-sonnet"] == "1.36"
+    assert tuple(int(part) for part in pins["protobuf"].split(".")) < (3, 21)
+    assert {"numpy", "scipy", "matplotlib", "attrdict", "orderedattrdict"} <= set(pins)
+
+
+@pytest.mark.parametrize(
+    "platform, machine, package",
+    [
+        ("linux", "x86_64", "tensorflow-gpu"),
+        ("darwin", "x86_64", "tensorflow"),
+        ("win32", "AMD64", "tensorflow"),
+        ("linux", "aarch64", "tensorflow"),
+    ],
+)
+def test_one_tensorflow_is_asked_for_on_each_platform(platform, machine, package):
+    environment = {"sys_platform": platform, "platform_machine": machine}
+    wanted = [Requirement(line) for line in requirement_lines("requirements.txt")]
+    wanted = [r.name for r in wanted if r.marker is None or r.marker.evaluate(environment)]
+    assert [name for name in wanted if name in ("tensorflow", "tensorflow-gpu")] == [package]
+
+
+def test_what_is_installed_here_is_what_is_pinned():
+    for line in requirement_lines("requirements.txt") + requirement_lines("requirements-dev.txt"):
+        requirement = Requirement(line)
+        if requirement.marker is None or requirement.marker.evaluate():
+            assert requirement.specifier.contains(version(requirement.name)), line
+
+
+def setup_says(*questions):
+    command = [sys.executable, "setup.py", "--quiet", *questions]
+    output = subprocess.check_output(command, cwd=ROOT, stderr=subprocess.DEVNULL, universal_newlines=True)
+    return output.splitlines()
+
+
+def test_setup_py_describes_the_package():
+    lines = setup_says("--name", "--version", "--license", "--classifiers")
+    assert lines[:3] == ["sqair", sqair.__version__, "GPL-3.0-or-later"]
+    assert "Programming Language :: Python :: 3.7" in lines
+    assert any("GPLv3+" in line for line in lines)
+
+
+def test_what_the_package_needs_beside_its_modules_is_named_as_package_data(monkeypatch):
+    told = {}
+    monkeypatch.setattr(setuptools, "setup", told.update)
+    with open(os.path.join(ROOT, "setup.py"), encoding="utf-8") as file:
+        code = compile(file.read(), os.path.join(ROOT, "setup.py"), "exec")
+    exec(code, {"__file__": os.path.join(ROOT, "setup.py"), "__name__": "setup"})
+    assert told["install_requires"] == requirement_lines("requirements.txt")
+    assert told["python_requires"] == "==3.7.*"
+    tracked = subprocess.check_output(["git", "ls-files", "sqair"], cwd=ROOT, universal_newlines=True).split()
+    for path in tracked:
+        package = os.path.dirname(path).replace("/", ".")
+        assert package in told["packages"], path
+        patterns = ["*.py"] + told["package_data"].get(package, [])
+        assert any(fnmatch(os.path.basename(path), pattern) for pattern in patterns), path
+
+
+@pytest.mark.slow
+def test_the_package_installs_into_a_clean_environment_and_imports_from_elsewhere(tmp_path):
+    python = str(tmp_path / "venv" / "bin" / "python")
+    source = tmp_path / "source"
+    subprocess.check_call(["git", "clone", "-q", ROOT, str(source)])
+    subprocess.check_call([REAL_PYTHON, "-m", "venv", str(tmp_path / "venv")])
+    subprocess.check_call([python, "-m", "pip", "install", "-q", "pip==24.0"])
+    subprocess.check_call([python, "-m", "pip", "install", "-q", str(source)])
+    code = (
+        "import sqair, sqair.metrics, sqair.visualization, tensorflow.compat.v1 as tf, os\n"
+        "assert 'site-packages' in sqair.__file__, sqair.__file__\n"
+        "assert any(f.endswith('.npz') for f in os.listdir(os.path.join(sqair.__path__[0], 'data')))\n"
+        "with tf.Session() as session:\n"
+        "    print(session.run(tf.constant(7)))\n"
+    )
+    environment = {k: v for k, v in os.environ.items() if k not in ("TF_CPP_MIN_LOG_LEVEL", "PYTHONPATH")}
+    result = subprocess.run(
+        [python, "-c", code],
+        cwd=str(tmp_path),
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert (result.returncode, result.stdout, result.stderr) == (0, "7\n", "")
