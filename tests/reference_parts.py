@@ -29,7 +29,7 @@ defvjp(straight_through_clip, lambda ans, x, low, high: lambda g: g, None, None)
 
 
 def sigmoid(x):
-    return 0.5 * (np.tanh(0.5 * x) + 1.0)
+    return np.exp(-softplus(-x))  # exact in relative terms, also where it is tiny
 
 
 def softplus(x):

@@ -89,6 +89,7 @@ def log_probs(propagated, discovered, disc_log_q, disc_log_p):
     out["prop_prob"] = slots(propagated, "prop_prob")
     for phase, phase_objects in (("prop", propagated), ("disc", discovered)):
         out[phase + "_pres"] = slots(phase_objects, "presence")
+        out[phase + "_slot_prob"] = slots(phase_objects, "presence_prob")
         for part in ("what", "where"):
             out["%s_%s_log_prob" % (phase, part)] = slots(phase_objects, part + "_log_prob")
             out["%s_%s_prior_log_prob" % (phase, part)] = slots(phase_objects, part + "_prior_log_prob")
