@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What changes while a model trains: the length of sequences and the learning rate, as functions of the step."""
+"""What changes while a model trains: sequence length and learning rate, as functions of the step."""
 
 import tensorflow.compat.v1 as tf
 

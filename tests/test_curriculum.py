@@ -51,7 +51,5 @@ def test_learning_rate(schedule):
 
 def test_the_default_schedule_divides_at_a_fifth_and_at_half():
     assert curriculum.schedule_ends((4, 6, 10), 2000000) == [400000, 1000000]
-    found = over_steps(
-        lambda step: curriculum.learning_rate(step, 9.0, (4, 6, 10), 20), [0, 3, 4, 9, 10, 19]
-    )
+    found = over_steps(lambda step: curriculum.learning_rate(step, 9.0, (4, 6, 10), 20), [0, 3, 4, 9, 10, 19])
     assert found == [9, 9, 3, 3, 1, 1]

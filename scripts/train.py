@@ -1,0 +1,190 @@
+#!/usr/bin/env python
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Trains SQAIR on image sequences; what it writes goes into a numbered folder, results_dir/run_name/N.
+
+Ctrl-C and SIGTERM save the run (exit status 130 and 143), and --resume continues it as if it had not stopped.
+A resumed run takes its flags from its folder; those given again may change learning_rate, clip_norm, seed,
+train_itr, the intervals and what is evaluated, and nothing else. Wrong flags, numbers that are not finite and
+files that cannot be written end with one sentence and exit status 2.
+"""
+
+import os
+import sys
+
+from absl import flags
+
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+from sqair import cli, runs
+from sqair.errors import UserError
+from sqair.settings import ESTIMATORS, OPTIMISERS, Settings, check
+
+CONFIG_FLAGS = ("data_config", "model_config")
+# Flags that say where a run is and how it is started; they are not part of it.
+RUN_FLAGS = ("results_dir", "run_name", "resume", "resume_run", "test_run", "gpu", *CONFIG_FLAGS)
+CHANGEABLE = ("learning_rate", "clip_norm", "seed", "train_itr", "report_loss_every", "log_itr", "fig_itr")
+CHANGEABLE += ("save_itr", "eval_on_train", "eval_size_fraction", "log_at_start", "num_threads", "debug")
+CHANGEABLE += ("data_dir",)  # its sizes are compared instead: data may move
+TEST_RUN = {"run_name": "test_run", "train_itr": 4, "report_loss_every": 1, "log_itr": 2, "fig_itr": 2}
+TEST_RUN.update(save_itr=2, eval_size_fraction=1e-6, log_at_start=True)
+
+
+def define(name, help_text):
+    """A flag with the name, type and default of a setting."""
+    default = getattr(Settings(), name)
+    kinds = {bool: flags.DEFINE_boolean, int: flags.DEFINE_integer, float: flags.DEFINE_float}
+    kinds[type(default)](name, default, help_text)
+
+
+with cli.group("Run"):
+    flags.DEFINE_string("data_config", "seq_mnist_data.py", "Config file of the data.")
+    flags.DEFINE_string("model_config", "mlp_mnist_model.py", "Config file of the model.")
+    flags.DEFINE_string("results_dir", "results", "Where runs go.")
+    flags.DEFINE_string("run_name", "multi_mnist", "Runs of a name are numbered from 1.")
+    flags.DEFINE_boolean(
+        "resume", False, "Continue the last run of this name at its last complete checkpoint."
+    )
+    flags.DEFINE_string(
+        "resume_run", "", "With --resume: which run instead of the last, by number or folder."
+    )
+    flags.DEFINE_boolean("test_run", False, "A run of a few iterations with everything switched on.")
+    flags.DEFINE_string("gpu", "0", "The CUDA devices to use, by number with commas between; -1 for none.")
+    flags.DEFINE_boolean("debug", False, "Check in every distribution for numbers that are not finite; slow.")
+    define("num_threads", "Threads of TensorFlow; 0: all cores. On one thread a run repeats bit for bit.")
+with cli.group("Training"):
+    define("train_itr", "Updates to train for.")
+    define("batch_size", "Sequences in a batch.")
+    define("k_particles", "Samples per sequence that the bound averages over; more tighten it and cost time.")
+    define("seq_len", "Frames to train on at first; 0: all.")
+    define("stage_itr", "Updates after which one frame more is used; 0: never.")
+    flags.DEFINE_enum("opt", Settings().opt, OPTIMISERS, "Optimiser.")
+    define("learning_rate", "Learning rate at first.")
+    flags.DEFINE_list(
+        "schedule",
+        [str(part) for part in Settings().schedule],
+        "Parts of train_itr, in proportion; the rate is divided by 3 at the end of each but the last.",
+    )
+    define("l2", "Weight of half the sum of squares of all parameters in the loss.")
+    define("clip_norm", "Largest global norm of the gradient; 0: no limit.")
+    flags.DEFINE_enum(
+        "estimator",
+        Settings().estimator,
+        ESTIMATORS,
+        "How presences are learned. reference: the original's, each particle's own log-weight is its learning"
+        " signal; vimco: the published one; reinforce: reference without a baseline.",
+    )
+    define("seed", "Seed of initial parameters, noise and the order of the data.")
+with cli.group("Reports"):
+    define("report_loss_every", "Updates between reports of a training batch.")
+    define("log_itr", "Updates between evaluations; 0: never.")
+    define("eval_on_train", "Evaluate on training data, too.")
+    define("eval_size_fraction", "Share of each data set to evaluate on.")
+    define("log_at_start", "Evaluate before training.")
+    define("fig_itr", "Updates between figures; 0: never.")
+    define(
+        "save_itr", "Updates between checkpoints to keep; 0: only the last. Every 10 minutes one is replaced."
+    )
+
+
+def main(flags, data_config, model_config):
+    from sqair import training  # imports TensorFlow, which `gpu` has to precede
+    from sqair.training_graph import TrainingGraph
+
+    settings = settings_from(flags)
+    check(settings)
+    config_files = {"data_config": data_config.__file__, "model_config": model_config.__file__}
+    data = data_config.load(flags)
+    run, checkpoint, changed = None, None, {}
+    if flags.resume:
+        run = runs.Run(runs.find(flags.results_dir, flags.run_name, flags.resume_run))
+        changed = runs.differences(run.flags, stored_flags(), CHANGEABLE)
+        run.check_unchanged(config_files, describe(data))
+        checkpoint = training.resume_point(run, report)
+    mean_image = data.train.mean_image()
+
+    def make_model():
+        return model_config.load(flags, mean_image)
+
+    graph = TrainingGraph(make_model, data.train, settings)
+    if run is None:  # only now: wrong flags leave no folder behind
+        run = runs.create(flags.results_dir, flags.run_name)
+        run.copy_configs(config_files)
+        report(f"Training {run.folder}.")
+    else:
+        report(f"Resuming {run.folder} at step {checkpoint.step}.")
+        if run.failure and not changed:
+            report(
+                f"It stopped before: {run.failure['message']}. With the same settings this will happen again;"
+                " change --learning_rate, --clip_norm or --seed."
+            )
+    run.begin_session(checkpoint.step if checkpoint else 0, stored_flags(), describe(data), changed)
+    received = training.train(run, graph, make_model, data, settings, checkpoint)
+    if received is None:
+        report(f"Trained to step {graph.step}; metrics.csv, figures and checkpoints are in {run.folder}.")
+        return 0
+    report(f"Stopped by {received.name} at step {graph.step}, and saved. To go on: {sys.argv[0]} --resume")
+    return 128 + received
+
+
+def report(text):
+    print(text, flush=True)
+
+
+def settings_from(flags):
+    """The `Settings` of the flags of the same names."""
+    values = {name: getattr(flags, name) for name in Settings._fields}
+    try:
+        values["schedule"] = tuple(float(part) for part in flags.schedule)
+    except ValueError:
+        shown = ",".join(flags.schedule)
+        raise UserError(f"--schedule={shown} is refused: it takes numbers with commas between.") from None
+    return Settings(**values)
+
+
+def stored_flags():
+    """The flags that make a run what it is: dict of name -> value."""
+    return {name: flag.value for name, flag in cli.own_flags().items() if name not in RUN_FLAGS}
+
+
+def describe(data):
+    """The sizes of the data, which a resumed run must find again."""
+    return {
+        f"{split} {name}": getattr(dataset, name)
+        for split, dataset in data.items()
+        for name in ("num_sequences", "seq_len", "image_shape")
+    }
+
+
+def expanded(argv):
+    """The command line, with what `--resume` and `--test_run` imply put before the flags that were given.
+
+    Sets the visible CUDA devices, too: nothing has imported TensorFlow yet.
+    """
+    early = flags.FlagValues()
+    for name in RUN_FLAGS:
+        early[name] = flags.FLAGS[name]
+    early.set_gnu_getopt(True)
+    try:
+        early(argv, known_only=True)
+    except flags.Error:
+        return argv  # `cli.run` tells in full
+    if early["gpu"].present or "CUDA_VISIBLE_DEVICES" not in os.environ:
+        os.environ["CUDA_VISIBLE_DEVICES"] = early.gpu
+    implied = dict(TEST_RUN) if early.test_run else {}
+    if early.resume:
+        folder = runs.find(early.results_dir, early.run_name, early.resume_run)
+        implied.update(runs.read_json(os.path.join(folder, "flags.json")))
+        implied.update((name, runs.config_copy(folder, name)) for name in CONFIG_FLAGS)
+    words = [
+        f"--{k}={','.join(v) if isinstance(v, list) else v}" for k, v in implied.items() if v is not None
+    ]
+    return argv[:1] + words + argv[1:]
+
+
+if __name__ == "__main__":
+    try:
+        arguments = expanded(sys.argv)
+    except UserError as error:
+        print(error, file=sys.stderr)
+        sys.exit(cli.EXIT_USER_ERROR)
+    cli.run(main, CONFIG_FLAGS, arguments)

@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Checkpoint files: written whole or not at all, read with their checksums, matched to a model's variables.
+
+A checkpoint is what `tf.train.Saver` writes: `<name>-<step>.index` and `<name>-<step>.data-00000-of-00001`.
+Its name without these endings is called its path here. There are two kinds: `model-<step>`, which stay, and
+`rolling-<step>`, of which only the latest is kept.
+"""
+
+import os
+import re
+import shutil
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow.compat.v1 as tf
+
+from sqair.errors import UserError
+
+PERMANENT, ROLLING = "model", "rolling"
+_DATA_ENDING, _INDEX_ENDING = (
+    ".data-00000-of-00001",
+    ".index",
+)  # the index is renamed last: it marks completeness
+_INDEX_PATTERN = re.compile(rf"({PERMANENT}|{ROLLING})-(\d+)\{_INDEX_ENDING}")
+_PARTIAL_FOLDER = "partial"
+
+
+class Checkpoint(NamedTuple):
+    """A complete checkpoint of a run and what it holds."""
+
+    path: str
+    step: int
+    values: dict  # variable name -> array
+
+
+def save(session, saver, folder, step, rolling=False):
+    """Writes a checkpoint under a temporary name, reads it back, and only then gives it its name.
+
+    Args:
+        session: `tf.Session` whose variables are saved.
+        saver: `tf.train.Saver`.
+        folder: str, where checkpoints go.
+        step: int, updates done so far.
+        rolling: whether the checkpoint may be removed when the next one is complete.
+
+    Returns:
+        The path of the checkpoint.
+
+    Raises:
+        UserError: if it can't be written; those that were there before are untouched.
+    """
+    path = os.path.join(folder, f"{ROLLING if rolling else PERMANENT}-{step}")
+    partial_folder = os.path.join(folder, _PARTIAL_FOLDER)
+    partial = os.path.join(partial_folder, os.path.basename(path))
+    try:
+        os.makedirs(partial_folder, exist_ok=True)
+        saver.save(session, partial, write_meta_graph=False, write_state=False)
+        read(partial)
+        for ending in (_DATA_ENDING, _INDEX_ENDING):
+            os.replace(partial + ending, path + ending)
+    except (OSError, ValueError, tf.errors.OpError) as error:
+        raise UserError(
+            f"Checkpoint {path} cannot be written: {_reason(error)}; the checkpoints before it are"
+            " untouched, and the"
+            " run can be resumed from the last of them once there is room and leave to write."
+        ) from None
+    finally:
+        shutil.rmtree(partial_folder, ignore_errors=True)
+    _remove_rolling_before(folder, step)
+    return path
+
+
+def read(path):
+    """Reads all variables of a checkpoint and checks their checksums.
+
+    Returns:
+        Dict of variable name -> array.
+
+    Raises:
+        ValueError: if a file is missing, truncated or damaged.
+    """
+    path = os.fspath(path)
+    if path.endswith(_INDEX_ENDING):
+        path = path[: -len(_INDEX_ENDING)]
+    for ending in (_INDEX_ENDING, _DATA_ENDING):
+        if not os.path.isfile(path + ending):
+            raise ValueError(f"Checkpoint {path} is incomplete: {os.path.basename(path)}{ending} is missing.")
+    try:
+        reader = tf.train.NewCheckpointReader(path)
+        return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
+    except (tf.errors.OpError, RuntimeError) as error:
+        raise ValueError(f"Checkpoint {path} is truncated or damaged: {_reason(error)}.") from None
+
+
+def latest(folder, on_damaged=None):
+    """The last complete checkpoint of a folder; truncated and incomplete ones are passed over.
+
+    Args:
+        folder: str, where checkpoints are.
+        on_damaged: callable, told the sentence about each checkpoint that is passed over.
+
+    Returns:
+        `Checkpoint`, or None if there is none.
+    """
+    for step, path in sorted(_listed(folder), reverse=True):
+        try:
+            return Checkpoint(path, step, read(path))
+        except ValueError as error:
+            if on_damaged is not None:
+                on_damaged(f"{error} It is passed over.")
+    return None
+
+
+def load(session, variables, values, source):
+    """Sets variables of a session, without adding to its graph.
+
+    Args:
+        session: `tf.Session`.
+        variables: list of `tf.Variable` to set.
+        values: dict of variable name -> array; it may hold more than the variables.
+        source: str, where the values come from, for messages.
+
+    Raises:
+        UserError: if a variable is missing in `values` or has another shape there.
+    """
+    feed = {}
+    for variable in variables:
+        name, wanted = variable.op.name, tuple(variable.shape.as_list())
+        if name not in values:
+            raise UserError(
+                f"{source} holds no variable {name}, which the model with these flags has; use the flags it"
+                " was"
+                " trained with."
+            )
+        found = np.shape(values[name])
+        if found != wanted:
+            raise UserError(
+                f"Variable {name} has shape {list(found)} in {source} but {list(wanted)} in the model with"
+                " these"
+                " flags; use the flags it was trained with."
+            )
+        feed[variable.initializer.inputs[1]] = values[name]
+    session.run([variable.initializer for variable in variables], feed)
+
+
+def _listed(folder):
+    """The checkpoints in a folder by their index files: list of (step, path)."""
+    names = os.listdir(folder) if os.path.isdir(folder) else []
+    matches = [match for match in map(_INDEX_PATTERN.fullmatch, names) if match]
+    return [
+        (int(match.group(2)), os.path.join(folder, match.group(0)[: -len(_INDEX_ENDING)]))
+        for match in matches
+    ]
+
+
+def _remove_rolling_before(folder, step):
+    for other, path in _listed(folder):
+        if other < step and os.path.basename(path).startswith(ROLLING):
+            for ending in (_INDEX_ENDING, _DATA_ENDING):
+                if os.path.exists(path + ending):
+                    os.remove(path + ending)
+
+
+def _reason(error):
+    """The first line of an error of the system or of TensorFlow, without its full stop."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
+    text = getattr(error, "message", None) or str(error)
+    return text.strip().split("\n")[0].rstrip(".").split("; ")[-1]  # "file; reason" of TensorFlow's writers

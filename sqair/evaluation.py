@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Evaluation in a graph of its own: the same code after a checkpoint of a training and offline."""
+
+import math
+from typing import Any, NamedTuple
+
+import tensorflow.compat.v1 as tf
+from orderedattrdict import AttrDict as OrderedAttrDict
+
+from sqair import checkpoints, noise
+from sqair import model as sqair_model
+from sqair.spatial_transformer import boxes_from_logits
+
+
+class Prediction(NamedTuple):
+    """What a model sees in B sequences: NumPy arrays, one particle a sequence, drawn by importance weight."""
+
+    images: Any  # [T, B, H, W, C] in [0, 1]
+    reconstructions: Any  # [T, B, H, W, C]
+    boxes: Any  # [T, B, N, 4] (y, x, h, w) in pixels
+    presence: Any  # [T, B, N] 0 or 1
+    presence_prob: Any  # [T, B, N]
+    object_ids: Any  # [T, B, N], -1 where absent
+    glimpses: Any  # [T, B, N, g, g, C]
+    true_boxes: Any  # [T, B, M, 4]
+    true_presence: Any  # [T, B, M]
+
+
+def forward(model, batch, seq_len, step, kind, settings):
+    """The first frames of a batch through the model.
+
+    Args:
+        model: what a model config's `load` returns.
+        batch: `SequenceBatch`.
+        seq_len: scalar int32, how many frames.
+        step: scalar int64, keys the noise together with `settings.seed`.
+        kind: "train" or "eval", whose noise differs.
+        settings: `sqair.settings.Settings`.
+
+    Returns:
+        `ModelResult` and the shortened batch.
+    """
+    batch = batch._replace(
+        images=batch.images[:seq_len],
+        boxes=batch.boxes[:seq_len],
+        presence=batch.presence[:seq_len],
+        visible=batch.visible[:seq_len],
+    )
+    batch_size = batch.images.shape[1].value or tf.shape(batch.images)[1]
+    sample = noise.draw(
+        settings.seed, step, kind, seq_len, batch_size, settings.k_particles, model.n_steps, model.n_what
+    )
+    result = sqair_model.evaluate(
+        model, batch, settings.k_particles, sample, estimator=settings.estimator, l2=settings.l2
+    )
+    return result, batch
+
+
+def session_config(num_threads):
+    """`tf.ConfigProto` for a number of threads (0: as TensorFlow sees fit); takes GPU memory as needed."""
+    return tf.ConfigProto(
+        intra_op_parallelism_threads=num_threads,
+        inter_op_parallelism_threads=num_threads,
+        gpu_options=tf.GPUOptions(allow_growth=True),
+    )
+
+
+class Evaluator:
+    """A model that evaluates data sets, in a graph and session of its own."""
+
+    def __init__(self, make_model, data, settings):
+        """Builds the graph; `load` gives it its variables.
+
+        Args:
+            make_model: callable without arguments that builds the model in the default graph.
+            data: mapping of split -> `SequenceDataset`, all of the same sizes.
+            settings: `sqair.settings.Settings`.
+        """
+        self._data, self._settings = data, settings
+        self._graph = tf.Graph()
+        with self._graph.as_default():
+            self._variables = self._build(make_model)
+            self._session = tf.Session(config=session_config(settings.num_threads))
+
+    def load(self, values, source="the checkpoint"):
+        """Sets the model's variables.
+
+        Args:
+            values: dict of variable name -> array, e.g. from `checkpoints.read`.
+            source: str, where they come from, for messages.
+
+        Raises:
+            UserError: if a variable is missing or has another shape.
+        """
+        with self._graph.as_default():
+            checkpoints.load(self._session, self._variables, values, source)
+
+    def evaluate(self, split, fraction=1.0, seq_len=None, should_stop=lambda: False):
+        """Means over the first sequences of a split, each sequence with the same weight.
+
+        Args:
+            split: str, which data set.
+            fraction: float in (0, 1], of the set's sequences, rounded up to whole batches.
+            seq_len: int, frames of each sequence; all by default.
+            should_stop: callable, asked between batches whether to give up.
+
+        Returns:
+            `orderedattrdict.AttrDict` of name -> float, in the order of the model's scalars; None if stopped.
+        """
+        dataset, batch_size = self._data[split], self._settings.batch_size
+        num_batches = math.ceil(fraction * dataset.num_sequences / batch_size)
+        totals, total = dict.fromkeys(self._result.scalars, 0.0), 0
+        self._open(dataset, batch_size)
+        for index in range(num_batches):
+            if should_stop():
+                return None
+            scalars, count = self._session.run(
+                (dict(self._result.scalars), self._count), self._feed(index, seq_len or dataset.seq_len)
+            )
+            total += count
+            for name, value in scalars.items():
+                totals[name] += count * float(value)
+        return OrderedAttrDict((name, value / total) for name, value in totals.items())
+
+    def predict(self, split, num_sequences, seq_len=None):
+        """What the model sees in the first sequences of a split: a `Prediction`."""
+        dataset = self._data[split]
+        self._open(dataset, min(num_sequences, dataset.num_sequences))
+        return self._session.run(self._prediction, self._feed(0, seq_len or dataset.seq_len))
+
+    def close(self):
+        """Frees the session."""
+        self._session.close()
+
+    def _build(self, make_model):
+        settings = self._settings
+        dataset = next(iter(self._data.values())).batches(settings.batch_size, repeat=False)
+        with tf.device("/cpu:0"):
+            self._iterator = tf.data.Iterator.from_structure(
+                tf.data.get_output_types(dataset), tf.data.get_output_shapes(dataset)
+            )
+            batch = self._iterator.get_next()
+        self._index = tf.placeholder(tf.int64, [], "batch_index")
+        self._seq_len = tf.placeholder(tf.int32, [], "seq_len")
+        model = make_model()
+        self._result, batch = forward(model, batch, self._seq_len, self._index, "eval", settings)
+        self._count = tf.shape(batch.images)[1]
+        self._prediction = self._predict(batch)
+        return tf.global_variables()
+
+    def _predict(self, batch):
+        settings, outputs = self._settings, self._result.outputs
+        particle = noise.resample(self._result.importance_weights, settings.seed, self._index)
+        rows = tf.range(self._count) * settings.k_particles + particle
+
+        def chosen(values):
+            return tf.gather(values, rows, axis=1)
+
+        image_size = batch.images.shape[2:4].as_list()
+        return Prediction(
+            images=batch.images,
+            reconstructions=chosen(outputs.canvas),
+            boxes=boxes_from_logits(chosen(outputs.latents.where), image_size),
+            presence=chosen(outputs.latents.presence),
+            presence_prob=chosen(outputs.posterior.presence_prob),
+            object_ids=chosen(outputs.object_ids),
+            glimpses=chosen(outputs.glimpses),
+            true_boxes=batch.boxes,
+            true_presence=batch.presence,
+        )
+
+    def _open(self, dataset, batch_size):
+        with self._graph.as_default():
+            self._session.run(self._iterator.make_initializer(dataset.batches(batch_size, repeat=False)))
+
+    def _feed(self, index, seq_len):
+        return {self._index: index, self._seq_len: seq_len}

@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The settings of a training, in one named tuple that is checked as a whole."""
+
+from typing import NamedTuple, Tuple
+
+from sqair.errors import UserError
+
+OPTIMISERS = ("rmsprop", "adam", "sgd")
+ESTIMATORS = ("reference", "vimco", "reinforce")
+ESTIMATORS_WITH_BASELINE = ("reference", "vimco")
+
+
+class Settings(NamedTuple):
+    """How to train. Each field is the flag of the same name; the defaults are the original's unless said."""
+
+    batch_size: int = 32
+    k_particles: int = 5
+    seq_len: int = 3  # frames at first, 0: all
+    stage_itr: int = 100000  # updates until a frame more, 0: never
+    train_itr: int = 2000000
+    opt: str = "rmsprop"
+    learning_rate: float = 1e-5
+    schedule: Tuple[float, ...] = (4, 6, 10)
+    l2: float = 0.0
+    clip_norm: float = 0.0  # 0: off
+    estimator: str = "reference"
+    seed: int = 0
+    report_loss_every: int = 1000
+    log_itr: int = 10000  # 0, here and in the next two: never
+    fig_itr: int = 10000
+    save_itr: int = 100000
+    eval_on_train: bool = True
+    eval_size_fraction: float = 0.05  # the original: 1
+    log_at_start: bool = False
+    num_threads: int = 0  # 0: as many as there are cores
+
+
+def check(settings):
+    """Refuses settings that can't work.
+
+    Raises:
+        UserError: names the flag, what was found and what would work.
+    """
+    for name in ("batch_size", "k_particles", "train_itr", "report_loss_every"):
+        _require(getattr(settings, name) >= 1, name, settings, "at least 1")
+    for name in ("seq_len", "stage_itr", "log_itr", "fig_itr", "save_itr", "seed", "num_threads"):
+        _require(getattr(settings, name) >= 0, name, settings, "at least 0")
+    for name in ("l2", "clip_norm"):
+        _require(getattr(settings, name) >= 0, name, settings, "0 (off) or a positive number")
+    _require(settings.seed < 2**31, "seed", settings, "below 2147483648")
+    _require(settings.learning_rate > 0, "learning_rate", settings, "positive")
+    _require(0 < settings.eval_size_fraction <= 1, "eval_size_fraction", settings, "above 0 and at most 1")
+    _require(settings.opt in OPTIMISERS, "opt", settings, f"one of {', '.join(OPTIMISERS)}")
+    _require(settings.estimator in ESTIMATORS, "estimator", settings, f"one of {', '.join(ESTIMATORS)}")
+    _require(
+        all(part > 0 for part in settings.schedule),
+        "schedule",
+        settings,
+        "positive numbers with commas between",
+    )
+    if settings.k_particles == 1 and settings.estimator in ESTIMATORS_WITH_BASELINE:
+        raise UserError(
+            "--k_particles=1 leaves no other particle for the baseline of"
+            f" --estimator={settings.estimator}; use at"
+            " least 2, or --estimator=reinforce."
+        )
+
+
+def _require(holds, name, settings, wanted):
+    if not holds:
+        raise UserError(f"--{name}={getattr(settings, name)} is refused: it must be {wanted}.")

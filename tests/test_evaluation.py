@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+import numpy as np
+import pytest
+import tensorflow.compat.v1 as tf
+
+from sqair import model as sqair_model
+from sqair.errors import UserError
+from sqair.evaluation import Evaluator
+from sqair.settings import Settings
+from tests import stub_model
+from tests.stub_model import SCALARS, StubDataset, StubModel, T
+
+SETTINGS = Settings(batch_size=3, k_particles=2, num_threads=1)
+VALUES = {
+    "decoder/colour": np.full([stub_model.H, stub_model.W, 1], 0.25, np.float32),
+    "discovery/jitter": np.float32(0),
+    "prior/unused": np.zeros(2, np.float32),
+}
+
+
+@pytest.fixture
+def evaluator(monkeypatch):
+    monkeypatch.setattr(sqair_model, "evaluate", stub_model.evaluate, raising=False)
+    data = {"train": StubDataset(12), "valid": StubDataset(7)}
+    evaluator = Evaluator(StubModel, data, SETTINGS)
+    evaluator.load(VALUES)
+    yield evaluator
+    evaluator.close()
+
+
+def bound(sequences):
+    """What the stub says without jitter: the mean over sequences."""
+    brightness = np.linspace(0, 1, 7)[:sequences]
+    return np.log(2) - np.mean((brightness - 0.25) ** 2)
+
+
+def test_every_sequence_weighs_the_same_though_the_last_batch_is_smaller(evaluator):
+    found = evaluator.evaluate("valid")
+    assert list(found) == list(SCALARS)
+    np.testing.assert_allclose(list(found.values()), bound(7) * np.arange(1, len(SCALARS) + 1), rtol=1e-6)
+
+
+def test_a_fraction_is_rounded_up_to_batches(evaluator):
+    np.testing.assert_allclose(evaluator.evaluate("valid", fraction=1e-6).normalised_vae, bound(3), rtol=1e-6)
+    np.testing.assert_allclose(evaluator.evaluate("valid", fraction=0.5).normalised_vae, bound(6), rtol=1e-6)
+
+
+def test_the_same_again_and_nothing_carried_over(evaluator):
+    evaluator.load(dict(VALUES, **{"discovery/jitter": np.float32(1)}))
+    first = evaluator.evaluate("valid")
+    evaluator.evaluate("train", seq_len=2)
+    assert evaluator.evaluate("valid") == first
+    assert evaluator.evaluate("valid", seq_len=2) != first
+
+
+def test_it_can_be_stopped_between_batches(evaluator):
+    answers = iter([False, True])
+    assert evaluator.evaluate("valid", should_stop=lambda: next(answers)) is None
+
+
+def test_a_prediction_has_one_particle_a_sequence(evaluator):
+    seen = evaluator.predict("valid", 5)
+    h, w = stub_model.H, stub_model.W
+    assert seen.images.shape == seen.reconstructions.shape == (T, 5, h, w, 1)
+    assert seen.boxes.shape == (T, 5, 3, 4) and seen.glimpses.shape == (T, 5, 3, 4, 4, 1)
+    assert seen.presence.shape == seen.presence_prob.shape == seen.object_ids.shape == (T, 5, 3)
+    assert seen.true_boxes.shape == (T, 5, 2, 4) and seen.true_presence.shape == (T, 5, 2)
+    np.testing.assert_allclose(seen.reconstructions, 0.25)
+    np.testing.assert_allclose(seen.images[0, :, 0, 0, 0], np.linspace(0, 1, 7)[:5])
+    assert evaluator.predict("valid", 5, seq_len=2).images.shape[0] == 2
+    assert evaluator.predict("valid", 50).images.shape[1] == 7
+
+
+def test_the_chosen_particle_is_one_of_its_own_sequence(evaluator):
+    evaluator.load(dict(VALUES, **{"discovery/jitter": np.float32(30)}))
+    seen = evaluator.predict("valid", 7)
+    error = np.mean((seen.images - seen.reconstructions) ** 2, axis=(0, 2, 3, 4))
+    assert error.shape == (7,) and len(set(error)) == 7  # each painted by noise of its own
+
+
+def test_values_of_other_sizes_are_refused(evaluator):
+    with pytest.raises(UserError, match=r"prior/unused has shape \[3\] in old.ckpt"):
+        evaluator.load(dict(VALUES, **{"prior/unused": np.zeros(3)}), "old.ckpt")
+
+
+def test_the_default_graph_stays_as_it_is(evaluator, fresh_graph):
+    evaluator.evaluate("valid")
+    assert tf.get_default_graph() is fresh_graph and not fresh_graph.get_operations()

@@ -1,0 +1,244 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+import os
+import signal
+
+import numpy as np
+import pytest
+import tensorflow.compat.v1 as tf
+
+from sqair import checkpoints, runs, settings, training, training_graph
+from sqair import model as sqair_model
+from sqair.errors import UserError
+from sqair.reporting import read_metrics
+from sqair.settings import Settings
+from tests import stub_model
+from tests.stub_model import StubDataset, StubModel
+
+SETTINGS = Settings(
+    batch_size=3, k_particles=2, seq_len=2, stage_itr=4, train_itr=8, learning_rate=0.01, report_loss_every=1,
+    log_itr=3, fig_itr=0, save_itr=4, num_threads=1, eval_size_fraction=1.0,
+)  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def stub(monkeypatch):
+    monkeypatch.setattr(sqair_model, "evaluate", stub_model.evaluate, raising=False)
+
+
+@pytest.fixture
+def start(tmp_path):
+    """Trains in a new or a given run folder, with settings changed by keyword."""
+    data = {"train": StubDataset(10), "valid": StubDataset(4)}
+
+    def start(folder=None, data=data, **changes):
+        asked = SETTINGS._replace(**changes)
+        graph = training_graph.TrainingGraph(StubModel, data["train"], asked)
+        run = runs.Run(folder) if folder else runs.create(str(tmp_path), "run")
+        checkpoint = training.resume_point(run, print) if folder else None
+        run.begin_session(checkpoint.step if checkpoint else 0, {}, {}, {})
+        try:
+            return run, training.train(run, graph, StubModel, data, asked, checkpoint)
+        finally:
+            run.close()
+
+    return start
+
+
+def rows(run):
+    return {(row["step"], row["source"]): row for row in read_metrics(run.metrics)}
+
+
+def last_values(run):
+    return checkpoints.latest(run.checkpoints).values
+
+
+def test_a_run_leaves_what_it_promises(start, capsys):
+    run, received = start(log_at_start=True)
+    assert received is None
+    assert sorted(rows(run)) == sorted(
+        [(step, "batch") for step in range(1, 9)]
+        + [(step, source) for step in (0, 3, 6) for source in ("train", "valid")]
+    )
+    assert [rows(run)[step, "batch"]["seq_len"] for step in range(1, 9)] == [2, 2, 2, 2, 3, 3, 3, 3]
+    assert rows(run)[3, "valid"]["seq_len"] == 2 and rows(run)[6, "valid"]["seq_len"] == 3
+    row = rows(run)[8, "batch"]
+    assert row["gradient_norm"] == pytest.approx(
+        np.hypot(row["gradient_norm/decoder"], row["gradient_norm/discovery"])
+    )
+    assert [rows(run)[step, "batch"]["learning_rate"] * 9 for step in (1, 3, 5)] == pytest.approx(
+        [0.09, 0.03, 0.01]
+    )
+    endings = (".data-00000-of-00001", ".index")
+    assert sorted(os.listdir(run.checkpoints)) == [f"model-{step}{e}" for step in (4, 8) for e in endings]
+    assert sorted(os.listdir(run.events)) == ["batch", "train", "valid"]
+    output = capsys.readouterr().out
+    assert "step 8/8: T 3, bound" in output and "step 3, valid: normalised_vae" in output
+
+
+def test_it_learns(start):
+    run, _ = start(train_itr=60, log_itr=60, learning_rate=0.03, opt="adam", report_loss_every=60)
+    assert rows(run)[60, "valid"]["normalised_vae"] > rows_before(start)["normalised_vae"] + 0.1
+
+
+def rows_before(start):
+    run, _ = start(train_itr=1, log_itr=0, log_at_start=True)
+    return rows(run)[0, "valid"]
+
+
+def test_resuming_after_a_signal_repeats_an_uninterrupted_run(start, monkeypatch):
+    whole, _ = start(log_at_start=True)
+    update = training_graph.TrainingGraph.update
+
+    def update_and_interrupt(graph, with_numbers):
+        numbers = update(graph, with_numbers)
+        if graph.step == 6:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return numbers
+
+    monkeypatch.setattr(training_graph.TrainingGraph, "update", update_and_interrupt)
+    parts, received = start(log_at_start=True)
+    assert received == signal.SIGTERM
+    assert checkpoints.latest(parts.checkpoints).path.endswith("rolling-6")
+    assert (6, "batch") in rows(parts) and (6, "valid") not in rows(parts)  # the evaluation was given up
+    monkeypatch.setattr(training_graph.TrainingGraph, "update", update)
+    parts, received = start(parts.folder, log_at_start=True)
+    assert received is None
+    assert rows(parts) == rows(whole)
+    for name, value in last_values(whole).items():
+        np.testing.assert_array_equal(last_values(parts)[name], value, err_msg=name)
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def test_resuming_after_an_abrupt_end_repeats_an_uninterrupted_run(start, monkeypatch):
+    whole, _ = start()
+    update = training_graph.TrainingGraph.update
+
+    def update_or_die(graph, with_numbers):
+        if graph.step == 6:
+            raise MemoryError
+        return update(graph, with_numbers)
+
+    monkeypatch.setattr(training_graph.TrainingGraph, "update", update_or_die)
+    with pytest.raises(MemoryError):
+        start()
+    folder = whole.folder[:-1] + "2"
+    assert checkpoints.latest(os.path.join(folder, "checkpoints")).step == 4
+    monkeypatch.setattr(training_graph.TrainingGraph, "update", update)
+    parts, _ = start(folder)
+    assert rows(parts) == rows(whole)
+    for name, value in last_values(whole).items():
+        np.testing.assert_array_equal(last_values(parts)[name], value, err_msg=name)
+
+
+def test_a_rolling_checkpoint_is_written_now_and_then(start, monkeypatch):
+    monkeypatch.setattr(training, "ROLLING_SECONDS", 0.0)
+    saved = []
+    save = training_graph.TrainingGraph.save
+    monkeypatch.setattr(
+        training_graph.TrainingGraph,
+        "save",
+        lambda graph, folder, rolling: saved.append((graph.step, rolling)) or save(graph, folder, rolling),
+    )
+    run, _ = start(train_itr=5)
+    assert dict(saved) == {0: True, 1: True, 2: True, 3: True, 4: False, 5: False}
+    assert [name for name in sorted(os.listdir(run.checkpoints)) if name.endswith("index")] == [
+        "model-4.index", "model-5.index",
+    ]  # fmt: skip
+
+
+def test_a_poisoned_batch_is_named_and_not_applied(start):
+    data = {"train": StubDataset(30, poisoned=17), "valid": StubDataset(4)}  # in the batch of update 6
+    with pytest.raises(training_graph.NonFiniteError) as raised:
+        start(data=data)
+    message = str(raised.value)
+    assert "\n" not in message
+    assert "Update 6 was not applied: these terms are not finite: loss, normalised_vae" in message
+    assert "gradients of these variables: decoder/colour, discovery/jitter" in message
+    assert "model-4, is kept" in message and "change --learning_rate, --clip_norm or --seed" in message
+
+
+def test_a_failed_update_changes_nothing_and_repeats(tmp_path):
+    data = StubDataset(30, poisoned=4)
+    graph = training_graph.TrainingGraph(StubModel, data, SETTINGS)
+    graph.seek()
+    graph.update(False)
+    before = graph.values()
+    messages = []
+    for _ in range(2):
+        with pytest.raises(training_graph.NonFiniteError) as raised:
+            graph.update(False)
+        messages.append(str(raised.value))
+        graph.seek()
+    assert messages[0] == messages[1] and graph.step == 1 == before["global_step"]
+    assert {name for name in before if "RMSProp" in name}
+    for name, value in graph.values().items():
+        np.testing.assert_array_equal(value, before[name], err_msg=name)
+    graph.close()
+
+
+def test_variables_that_are_not_finite_are_not_saved(tmp_path):
+    graph = training_graph.TrainingGraph(StubModel, StubDataset(6), SETTINGS)
+    with graph.graph.as_default():
+        variable = next(v for v in tf.trainable_variables() if v.op.name == "prior/unused")
+        variable.load([np.nan, 0], graph.session)
+    with pytest.raises(training_graph.NonFiniteError, match="not finite: prior/unused"):
+        graph.save(str(tmp_path), rolling=False)
+    assert os.listdir(str(tmp_path)) == []
+    graph.close()
+
+
+def test_clipping_bounds_what_is_applied_not_what_is_reported():
+    values = []
+    for clip_norm in (0.0, 1e-3):
+        graph = training_graph.TrainingGraph(
+            StubModel,
+            StubDataset(6),
+            SETTINGS._replace(opt="sgd", learning_rate=1.0, schedule=(), clip_norm=clip_norm),
+        )
+        graph.seek()
+        before = graph.values()["decoder/colour"], graph.values()["discovery/jitter"]
+        numbers = graph.update(True)
+        after = graph.values()["decoder/colour"], graph.values()["discovery/jitter"]
+        change = np.sqrt(sum(np.sum((a - b) ** 2) for a, b in zip(after, before)))
+        values.append((numbers["gradient_norm"], change))
+        graph.close()
+    assert values[0][0] == values[1][0] == pytest.approx(values[0][1], rel=1e-4)
+    assert values[1][1] == pytest.approx(1e-3, rel=1e-3)
+
+
+def test_a_seed_fixes_the_parameters_and_another_changes_them():
+    found = []
+    for seed in (1, 1, 2):
+        graph = training_graph.TrainingGraph(StubModel, StubDataset(6), SETTINGS._replace(seed=seed))
+        found.append(graph.values()["decoder/colour"])
+        graph.close()
+    assert np.array_equal(found[0], found[1]) and not np.array_equal(found[0], found[2])
+
+
+@pytest.mark.parametrize(
+    "changes, sentence",
+    [
+        ({"batch_size": 0}, "--batch_size=0 is refused: it must be at least 1"),
+        ({"train_itr": 0}, "--train_itr=0"),
+        ({"seq_len": -1}, "--seq_len=-1"),
+        ({"learning_rate": 0.0}, "--learning_rate=0.0 is refused: it must be positive"),
+        ({"eval_size_fraction": 1.5}, "--eval_size_fraction=1.5"),
+        ({"opt": "sdg"}, "--opt=sdg is refused: it must be one of rmsprop, adam, sgd"),
+        ({"schedule": (4.0, -1.0)}, "--schedule="),
+        ({"k_particles": 1}, "--k_particles=1 leaves no other particle .* --estimator=reference"),
+        ({"k_particles": 1, "estimator": "vimco"}, "--k_particles=1 .* --estimator=vimco"),
+        ({"seed": -1}, "--seed=-1"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused(changes, sentence):
+    with pytest.raises(UserError, match=sentence):
+        settings.check(Settings()._replace(**changes))
+    settings.check(Settings())
+    settings.check(Settings(k_particles=1, estimator="reinforce"))
+
+
+def test_a_run_without_checkpoint_cannot_be_resumed(tmp_path):
+    run = runs.create(str(tmp_path), "run")
+    with pytest.raises(UserError, match="has no complete checkpoint"):
+        training.resume_point(run, print)
+    run.close()
