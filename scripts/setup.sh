@@ -120,7 +120,7 @@ lock() {
   printf '%s\n' $$ >"$LOCK/pid"
 }
 
-wanted() { printf '%s ' "$PWD" && cat requirements.txt requirements-dev.txt | cksum; }
+wanted() { printf "%s " "$PWD" && cat scripts/setup.sh requirements.txt requirements-dev.txt | cksum; }
 
 up_to_date() {
   [ ! -e "$UNFINISHED" ] && [ -r "$STAMP" ] && [ "$(cat "$STAMP")" = "$(wanted)" ] && [ -x "$VENV/bin/python" ]

@@ -183,6 +183,14 @@ def test_every_source_names_its_licence_first():
         assert first == [line], path
 
 
+def test_the_readme_names_every_module():
+    named = read("README.md")
+    for path in LIBRARY:
+        assert os.path.basename(path) == "__init__.py" or f"`{path}`" in named, (
+            f"README.md has no line for {path}"
+        )
+
+
 def test_modules_say_what_they_hold():
     for path in LIBRARY:
         assert ast.get_docstring(tree_of(path)), path
