@@ -11,8 +11,8 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 # From top to bottom: a module imports from its own layer and those below it. `x` is sqair/x.py or sqair/x/.
 LAYERS = (
-    ("training", "training_graph", "evaluation", "reporting"),
-    ("checkpoints", "curriculum", "provenance", "runs", "settings"),
+    ("training", "training_graph", "evaluation", "reporting", "verification"),
+    ("checkpoints", "curriculum", "provenance", "reference_names", "runs", "settings"),
     ("configs",),
     ("common_model_flags", "cli"),
     ("objective",),

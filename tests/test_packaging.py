@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The pins of the requirements, and the package that setup.py makes."""
 
+import logging
 import os
 import re
 import subprocess
@@ -87,6 +88,35 @@ def test_what_the_package_needs_beside_its_modules_is_named_as_package_data(monk
         assert package in told["packages"], path
         patterns = ["*.py"] + told["package_data"].get(package, [])
         assert any(fnmatch(os.path.basename(path), pattern) for pattern in patterns), path
+
+
+def test_neither_import_nor_first_session_prints_anything():
+    code = (
+        "import sqair, sonnet, tensorflow_probability, tensorflow.compat.v1 as tf\n"
+        "with tf.Session() as session:\n"
+        "    x = sonnet.Linear(2)(tf.ones([1, 3]))\n"
+        "    session.run(tf.global_variables_initializer())\n"
+        "    session.run([x, tf.gradients(x, tf.trainable_variables())])\n"
+    )
+    environment = {k: v for k, v in os.environ.items() if k != "TF_CPP_MIN_LOG_LEVEL"}
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True
+    )
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+
+
+@pytest.mark.parametrize(
+    "message, place, shown",
+    [
+        ("From %s: %s is deprecated", "/lib/site-packages/sonnet/python/modules/base.py:177", False),
+        ("From %s: %s is deprecated", "/lib/site-packages/tensorflow_core/python/ops/x.py:1", False),
+        ("From %s: %s is deprecated", "/home/me/sqair/sqair/model.py:12", True),
+        ("The gradient of %s is %s", "/sonnet/", True),
+    ],
+)
+def test_deprecations_between_third_parties_are_dropped_and_nothing_else(message, place, shown):
+    record = logging.LogRecord("tensorflow", logging.WARNING, "f", 1, message, (place, "tf.something"), None)
+    assert bool(logging.getLogger("tensorflow").filter(record)) == shown
 
 
 @pytest.mark.slow
