@@ -66,3 +66,46 @@ class LogProbs(NamedTuple):
     what: Any  # [R, N]
     where: Any  # [R, N]
     presence: Any  # [R] of the number of discoveries, or of all propagations together
+
+
+class SQAIRState(NamedTuple):
+    """What one time-step hands to the next."""
+
+    latents: Latents
+    temporal_state: Any  # [R, N, D] of each object
+    prior_state: Any  # [R, N, D] of each object
+    object_ids: Any  # [R, N] float32, -1 in absent slots
+    last_id: Any  # [R, 1] float32, the last id used in each row, -1 if none
+    time_step: Any  # scalar float32
+
+
+class KindOutputs(NamedTuple):
+    """What one time-step says of propagation, or of discovery, before surplus objects are dropped."""
+
+    presence: Any  # [R, N]
+    prob: Any  # propagation [R, N]: probability of the presence drawn; discovery [R, N + 1]: of each count
+    log_q: LogProbs
+    log_p: LogProbs
+
+
+class StepOutputs(NamedTuple):
+    """The result of one time-step; `[T, R, ...]` for a sequence."""
+
+    latents: Latents
+    posterior: Posterior
+    object_ids: Any  # [R, N] float32, -1 in absent slots
+    propagation: KindOutputs
+    discovery: KindOutputs
+    log_q: Any  # [R] nats
+    log_p: Any  # [R] nats, prior of the latents
+    discrete_log_q: Any  # [R] nats, the part of log_q that was not reparametrised
+
+
+class SequenceOutputs(NamedTuple):
+    """The result of the model on a batch of videos."""
+
+    steps: StepOutputs  # [T, R, ...]
+    canvas: Any  # [T, R, H, W, C] mean of the image model
+    glimpses: Any  # [T, R, N, g, g, C]
+    log_likelihood: Any  # [T, R] nats, summed over pixels
+    log_weights: Any  # [T, R] nats: log p(x, z) - log q(z | x), frame by frame

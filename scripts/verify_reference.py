@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Verifies the model against a stored forward and backward pass of the authors' release.
+
+usage: python scripts/verify_reference.py CASE.npz [CASE.npz ...]
+
+Reads CASE.npz and the CASE.flags.json beside it and prints the largest error of every output and every gradient.
+Exit status 0 if all are within tolerance, 1 if one is not, 2 if a case cannot be read.
+"""
+
+import sys
+
+from sqair.errors import UserError
+from sqair.verification import load_case, verify
+
+
+def main(paths):
+    """Verifies each case; returns the exit status."""
+    if not paths or any(path.startswith("-") for path in paths):
+        print(__doc__.strip(), file=sys.stderr if paths[:1] not in (["--help"], ["-h"]) else sys.stdout)
+        return 0 if paths[:1] in (["--help"], ["-h"]) else 2
+    status = 0
+    for path in paths:
+        comparisons = verify(load_case(path))
+        for one in comparisons:
+            verdict = "" if one.passed else "  FAILED, tolerance {:.0e}".format(one.tolerance)
+            print("{:<9} {:<85} {:.2e}{}".format(one.kind, one.name, one.error, verdict))
+        outputs = sum(one.kind == "output" for one in comparisons)
+        worst = max(comparisons, key=lambda one: one.error / one.tolerance)
+        failed = [one.name for one in comparisons if not one.passed]
+        counts = "{} outputs, {} gradients".format(outputs, len(comparisons) - outputs)
+        if failed:
+            print("failed: {} of {}, first {}".format(len(failed), counts, failed[0]))
+            status = 1
+        else:
+            print("verified: {}, worst {:.2e} ({})".format(counts, worst.error, worst.name))
+    return status
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except UserError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)

@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What training minimises and what is reported: the model on a batch, its loss and its means."""
+
+from collections import OrderedDict
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+from sqair import bounds
+from sqair.structures import SequenceOutputs
+
+
+class ModelResult(NamedTuple):
+    """The model on one batch, with its loss."""
+
+    outputs: SequenceOutputs  # [T, R, ...]
+    loss: Any  # scalar, nats per frame
+    scalars: Any  # OrderedDict of scalars to report
+    log_weights: Any  # [B, K] nats
+    importance_weights: Any  # [B, K], rows sum to one
+    squared_error: Any  # [B, K] mean over time and pixels
+
+
+def evaluate(model, batch, k_particles, noise, estimator="reference", l2=0.0):
+    """Runs the model on a batch.
+
+    Args:
+        model: `SQAIR`, or anything that maps images and noise to `SequenceOutputs`.
+        batch: `SequenceBatch` of `[T, B, ...]`.
+        k_particles: int K.
+        noise: `FrameNoise` of `[T, B, K, N, n]`.
+        estimator: one of `bounds.ESTIMATORS`.
+        l2: float, weight of half the sum of squares of all trainable variables.
+
+    Returns:
+        `ModelResult`.
+    """
+    outputs = model(batch.images, noise)
+    seq_len = tf.shape(batch.images)[0]
+    over_time = lambda x: tf.reshape(tf.reduce_sum(x, axis=0), [-1, k_particles])  # noqa: E731
+    log_weights, discrete_log_q = over_time(outputs.log_weights), over_time(outputs.steps.discrete_log_q)
+    loss = bounds.loss(log_weights, discrete_log_q, seq_len, estimator)
+    if l2:
+        loss += l2 * tf.add_n([tf.nn.l2_loss(variable) for variable in tf.compat.v1.trainable_variables()])
+    weights = bounds.importance_weights(log_weights)
+    squared_error = _squared_error(outputs.canvas, batch.images, k_particles)
+    scalars = _scalars(outputs.steps, outputs.log_likelihood, squared_error, batch, log_weights, weights)
+    return ModelResult(outputs, loss, scalars, log_weights, weights, tf.reduce_mean(squared_error, axis=0))
+
+
+def _squared_error(canvas, images, k_particles):
+    """Mean over pixels of the squared error of each frame, `[T, B, K]`."""
+    shape = [-1, tf.shape(images)[1], k_particles] + images.shape.as_list()[2:]
+    difference = tf.math.squared_difference(tf.reshape(canvas, tf.stack(shape)), images[:, :, None])
+    return tf.reduce_mean(difference, axis=[3, 4, 5])
+
+
+def _scalars(steps, log_likelihood, squared_error, batch, log_weights, weights):
+    """Means over time and sequences, weighted over particles; nats per frame where they are log-probabilities."""
+    k_particles = weights.shape.as_list()[1]
+    seq_len = tf.cast(tf.shape(batch.images)[0], tf.float32)
+
+    def mean(per_row):
+        per_sequence = tf.reduce_mean(tf.reshape(per_row, tf.stack([-1, tf.shape(weights)[0], k_particles])), axis=0)
+        return tf.reduce_mean(tf.reduce_sum(weights * per_sequence, axis=-1))
+
+    counts = tf.reduce_sum(steps.latents.presence, axis=-1)
+    true_counts = tf.tile(tf.reduce_sum(batch.presence, axis=-1)[..., None], [1, 1, k_particles])
+    right = tf.cast(tf.equal(tf.reshape(counts, tf.shape(true_counts)), true_counts), tf.float32)
+    return OrderedDict(
+        [
+            ("normalised_vae", bounds.elbo(log_weights) / seq_len),
+            ("normalised_iwae", tf.reduce_mean(bounds.iwae(log_weights)) / seq_len),
+            ("data_ll", mean(log_likelihood)),
+            ("kl", mean(steps.log_q - steps.log_p)),
+            ("log_p_z", mean(steps.log_p)),
+            ("log_q_z_given_x", mean(steps.log_q)),
+            ("num_steps", mean(counts)),
+            ("num_disc_steps", mean(tf.reduce_sum(steps.discovery.presence, axis=-1))),
+            ("num_prop_steps", mean(tf.reduce_sum(steps.propagation.presence, axis=-1))),
+            ("num_step_acc", mean(right)),
+            ("mse", mean(squared_error)),
+            ("raw_mse", tf.reduce_mean(squared_error)),
+            ("ess", tf.reduce_mean(bounds.effective_sample_size(weights))),
+        ]
+    )

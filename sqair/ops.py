@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Small tensor functions: shape checks, straight-through clipping, row compaction, keeping the present objects."""
+
+import numpy as np
+import tensorflow as tf
+
+ABSENT_LOGIT = -88.0  # its sigmoid underflows to 0 in float32
+
+
+def check_shape(tensor, shape, name):
+    """Raises ValueError unless the static shape of `tensor` is compatible with `shape` (None: any size)."""
+    if not tensor.shape.is_compatible_with(tf.TensorShape(shape)):
+        raise ValueError(f"{name} must have shape {list(shape)}, not {tensor.shape}.")
+
+
+def straight_through_clip(tensor, minimum, maximum):
+    """Clips to [minimum, maximum] in the forward pass; the gradient passes as if nothing had been clipped."""
+    return tensor + tf.stop_gradient(tf.clip_by_value(tensor, minimum, maximum) - tensor)
+
+
+def mask_absent_logit(logit, presence):
+    """The logit where `presence` is 1, `ABSENT_LOGIT` where it is 0; all tensors of the same shape."""
+    return presence * logit + (presence - 1.0) * -ABSENT_LOGIT
+
+
+def concat(tensors):
+    """Concatenates a list or (flattened) structure of tensors on the last axis."""
+    return tf.concat(tf.nest.flatten(tensors), axis=-1)
+
+
+def split_like(tensor, structure):
+    """Splits the last axis into parts as wide as those of a structure of tensors: the inverse of `concat`."""
+    widths = [part.shape.as_list()[-1] for part in tf.nest.flatten(structure)]
+    return tf.nest.pack_sequence_as(structure, tf.split(tensor, widths, axis=-1))
+
+
+def call_where(function, mask, inputs, defaults, compact=True):
+    """Runs a function of rows on the rows where a mask holds: gather, call, scatter.
+
+    The function treats each row by itself and need not know which rows it is given, or how many.
+
+    Args:
+        function: maps a structure of tensors with m rows to a structure of float32 `[m, n]` tensors.
+        mask: `[rows]` bool, the rows to run.
+        inputs: structure of float32 `[rows, n]` and int32 `[rows]` tensors, the arguments of `function`.
+        defaults: structure of floats like the function's result: what the other rows take.
+        compact: if False, all rows run, with static shapes as accelerators want them, and the result is
+            overwritten where the mask does not hold; the values are the same.
+
+    Returns:
+        The function's result, structure of `[rows, n]`.
+    """
+    rows = mask.shape[0].value
+    if compact:
+        indices = tf.compat.v2.where(mask)
+        outputs = function(*_gather_rows(inputs, indices))
+        packed = concat(outputs)
+        width = packed.shape.as_list()[-1]
+        shape = [rows or tf.shape(mask, out_type=tf.int64)[0], width]
+        packed = tf.scatter_nd(indices, packed, tf.cast(tf.stack(shape), tf.int64))
+        packed.set_shape([rows, width])
+    else:
+        outputs = function(*inputs)
+        packed = concat(outputs)
+        runs = tf.tile(mask[:, None], [1, packed.shape.as_list()[-1]])
+        packed = tf.compat.v2.where(runs, packed, tf.zeros_like(packed))
+    fill = np.concatenate(
+        [
+            np.full(output.shape.as_list()[-1], default, np.float32)
+            for output, default in zip(tf.nest.flatten(outputs), tf.nest.flatten(defaults))
+        ]
+    )
+    if fill.any():
+        packed += (1.0 - tf.cast(mask, tf.float32))[:, None] * fill
+    return split_like(packed, outputs)
+
+
+def _gather_rows(inputs, indices):
+    flat = tf.nest.flatten(inputs)
+    real = [x for x in flat if x.dtype.is_floating]
+    packed = iter(split_like(tf.gather_nd(concat(real), indices), real))
+    gathered = [next(packed) if x.dtype.is_floating else tf.gather_nd(x, indices) for x in flat]
+    return tf.nest.pack_sequence_as(inputs, gathered)
+
+
+def keep_present(presence, objects, n_keep):
+    """Moves the present objects to the front, their order kept, and keeps the first `n_keep` slots.
+
+    Stable among absent slots too: every key is different, so that no sort needs to be stable.
+
+    Args:
+        presence: `[rows, S]` float32, 0 or 1.
+        objects: structure of `[rows, S, n]` tensors.
+        n_keep: int, at most S.
+
+    Returns:
+        Structure of `[rows, n_keep, n]` tensors.
+    """
+    n_slots = presence.shape.as_list()[1]
+    keys = presence * n_slots - tf.range(n_slots, dtype=tf.float32)
+    slots = tf.nn.top_k(tf.stop_gradient(keys), n_keep, sorted=True).indices
+    rows = tf.tile(tf.range(tf.shape(slots)[0])[:, None], [1, n_keep])
+    kept = tf.gather_nd(concat(objects), tf.stack([rows, slots], axis=-1))
+    kept.set_shape([presence.shape[0].value, n_keep, None])
+    return split_like(kept, objects)
+
+
+def next_ids(last_id, presence):
+    """Ids of new objects: each row counts on from its last one.
+
+    Args:
+        last_id: `[rows, 1]` float32, the last id used in each row, -1 if none.
+        presence: `[rows, N]` float32, which slots hold a new object.
+
+    Returns:
+        Tuple of ids `[rows, N]` float32, -1 in empty slots, and the new last id `[rows, 1]`.
+    """
+    running = last_id + tf.cumsum(presence, axis=-1)
+    return presence * (running + 1.0) - 1.0, running[:, -1:]

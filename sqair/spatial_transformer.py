@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Reading and writing glimpses, and the maps between location logits, coordinates and pixel boxes.
+
+`where` holds logits `(sx, sy, tx, ty)`. Coordinates are scales `sigmoid` in (0, 1) and shifts `tanh` in (-1, 1) on
+the image's [-1, 1]^2, whose corners are the centres of the corner pixels. Without shear or rotation the warp is
+separable (Jaderberg et al. 2015, arXiv:1506.02025): each axis has a small matrix of bilinear weights.
+"""
+
+import numpy as np
+import tensorflow as tf
+
+from sqair.ops import straight_through_clip
+
+MIN_COORDINATE_SCALE = 1e-4
+
+
+def coordinates(where):
+    """Scales and shifts of location logits.
+
+    Args:
+        where: `[..., 4]` float32 logits (sx, sy, tx, ty).
+
+    Returns:
+        Tuple `(scale, shift)` of `[..., 2]`, ordered x, y; scale in [1e-4, 1), bounded with a straight-through
+        gradient, shift in (-1, 1).
+    """
+    scale_logit, shift_logit = tf.split(where, 2, axis=-1)
+    scale = straight_through_clip(tf.sigmoid(scale_logit), MIN_COORDINATE_SCALE, 1.0)
+    return scale, tf.tanh(shift_logit)
+
+
+def pad_images(images):
+    """Adds the border of zeros that `read_glimpses` expects: `[n, H, W, C]` to `[n, H + 2, W + 2, C]`."""
+    return tf.pad(images, [[0, 0], [1, 1], [1, 1], [0, 0]])
+
+
+def read_glimpses(padded_images, image_index, where, glimpse_size):
+    """Samples glimpses bilinearly; everything beyond the image is zero.
+
+    Args:
+        padded_images: `[n, H + 2, W + 2, C]` float32, from `pad_images`.
+        image_index: `[m]` int32, the image each glimpse is read from.
+        where: `[m, 4]` float32 logits.
+        glimpse_size: int g.
+
+    Returns:
+        `[m, g * g * C]` float32.
+    """
+    height, width, channels = padded_images.shape.as_list()[1:]
+    scale, shift = coordinates(where)
+    # Boxes are in units of the padded image, from the centre of its first pixel to that of its last.
+    corners = tf.concat([shift - scale, shift + scale], axis=-1)  # x0, y0, x1, y1
+    corners = tf.gather(corners, [1, 0, 3, 2], axis=-1)  # y0, x0, y1, x1
+    inner = np.array([height - 3, width - 3] * 2, np.float32)
+    outer = np.array([height - 1, width - 1] * 2, np.float32)
+    boxes = corners * (0.5 * inner / outer) + (0.5 * inner + 1.0) / outer
+    glimpses = tf.image.crop_and_resize(
+        padded_images, boxes, box_indices=image_index, crop_size=[glimpse_size] * 2
+    )
+    return tf.reshape(glimpses, [-1, glimpse_size * glimpse_size * channels])
+
+
+def write_weights(where, image_size, glimpse_size):
+    """Bilinear weights of the inverse warp, one matrix per axis.
+
+    Args:
+        where: `[m, 4]` float32 logits.
+        image_size: ints (H, W).
+        glimpse_size: int g.
+
+    Returns:
+        Tuple `(rows [m, H, g], columns [m, W, g])` float32: the canvas of a glimpse is `rows glimpse columns^T`.
+    """
+    scale, shift = coordinates(where)
+    return tuple(
+        _axis_weights(scale[:, axis : axis + 1], shift[:, axis : axis + 1], length, glimpse_size)
+        for axis, length in ((1, image_size[0]), (0, image_size[1]))
+    )
+
+
+def _axis_weights(scale, shift, length, glimpse_size):
+    """`[m, length, g]`: the weight max(0, 1 - |u - j|) of glimpse pixel j at canvas pixel x, u = (x - shift) / scale.
+
+    One bilinear resampling of an identity matrix, whose rows lie in the channels, gives all weights at once.
+    """
+    first = (-1.0 - shift) / scale  # glimpse coordinate of the first canvas pixel
+    last = (1.0 - shift) / scale
+    inner, outer = glimpse_size - 1.0, glimpse_size + 1.0
+    first, last = [u * (0.5 * inner / outer) + (0.5 * inner + 1.0) / outer for u in (first, last)]
+    nothing = tf.zeros_like(first)
+    identity = np.pad(np.eye(glimpse_size, dtype=np.float32), [[1, 1], [0, 0]])[None, :, None, :]
+    boxes = tf.concat([first, nothing, last, nothing], axis=-1)
+    index = tf.zeros_like(boxes[:, 0], dtype=tf.int32)
+    weights = tf.image.crop_and_resize(identity, boxes, box_indices=index, crop_size=[length, 1])
+    return tf.squeeze(weights, axis=2)
+
+
+def boxes_from_logits(where, image_size):
+    """Pixel boxes of location logits.
+
+    Args:
+        where: `[..., 4]` logits (sx, sy, tx, ty), a tensor.
+        image_size: ints (H, W).
+
+    Returns:
+        `[..., 4]` float32 (y, x, height, width) in pixels.
+    """
+    scale, shift = coordinates(where)
+    scale, shift = scale[..., ::-1], shift[..., ::-1]
+    length = np.array(image_size, np.float32)
+    start = (length - 1.0) * (shift - scale + 1.0) / 2.0
+    return tf.concat([start, (length + 1.0) * scale], axis=-1)
+
+
+def logits_from_boxes(boxes, image_size, margin=1e-6):
+    """Location logits of pixel boxes: the inverse of `boxes_from_logits`.
+
+    Args:
+        boxes: `[..., 4]` float32 (y, x, height, width) in pixels.
+        image_size: ints (H, W).
+        margin: float; scales are clipped to [margin, 1 - margin], shifts to [-1 + margin, 1 - margin].
+
+    Returns:
+        `[..., 4]` float32 logits (sx, sy, tx, ty).
+    """
+    start, size = tf.split(boxes, 2, axis=-1)
+    length = np.array(image_size, np.float32)
+    scale = size / (length + 1.0)
+    shift = 2.0 * start / (length - 1.0) - 1.0 + scale
+    scale = tf.clip_by_value(scale, margin, 1.0 - margin)
+    shift = tf.clip_by_value(shift, -1.0 + margin, 1.0 - margin)
+    logits = tf.concat([tf.math.log(scale) - tf.math.log1p(-scale), tf.atanh(shift)], axis=-1)
+    return tf.gather(logits, [1, 0, 3, 2], axis=-1)
