@@ -7,8 +7,7 @@ from typing import Any, NamedTuple
 import tensorflow.compat.v1 as tf
 from orderedattrdict import AttrDict as OrderedAttrDict
 
-from sqair import checkpoints, noise
-from sqair import model as sqair_model
+from sqair import checkpoints, noise, objective
 from sqair.spatial_transformer import boxes_from_logits
 
 
@@ -50,7 +49,7 @@ def forward(model, batch, seq_len, step, kind, settings):
     sample = noise.draw(
         settings.seed, step, kind, seq_len, batch_size, settings.k_particles, model.n_steps, model.n_what
     )
-    result = sqair_model.evaluate(
+    result = objective.evaluate(
         model, batch, settings.k_particles, sample, estimator=settings.estimator, l2=settings.l2
     )
     return result, batch
@@ -150,6 +149,7 @@ class Evaluator:
 
     def _predict(self, batch):
         settings, outputs = self._settings, self._result.outputs
+        steps = outputs.steps
         particle = noise.resample(self._result.importance_weights, settings.seed, self._index)
         rows = tf.range(self._count) * settings.k_particles + particle
 
@@ -160,10 +160,10 @@ class Evaluator:
         return Prediction(
             images=batch.images,
             reconstructions=chosen(outputs.canvas),
-            boxes=boxes_from_logits(chosen(outputs.latents.where), image_size),
-            presence=chosen(outputs.latents.presence),
-            presence_prob=chosen(outputs.posterior.presence_prob),
-            object_ids=chosen(outputs.object_ids),
+            boxes=boxes_from_logits(chosen(steps.latents.where), image_size),
+            presence=chosen(steps.latents.presence),
+            presence_prob=chosen(steps.posterior.presence_prob),
+            object_ids=chosen(steps.object_ids),
             glimpses=chosen(outputs.glimpses),
             true_boxes=batch.boxes,
             true_presence=batch.presence,

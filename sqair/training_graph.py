@@ -53,11 +53,8 @@ class TrainingGraph:
     @property
     def names(self):
         """The names of the numbers that `update` returns: list of str."""
-        norms = [
-            "gradient_norm",
-            *(f"gradient_norm/{module}" for module in OrderedDict.fromkeys(self._modules)),
-        ]
-        return ["loss", *self._result.scalars, "seq_len", "learning_rate", *norms]
+        norms = [f"gradient_norm/{module}" for module in OrderedDict.fromkeys(self._modules)]
+        return ["loss", *self._result.scalars, "seq_len", "learning_rate", "gradient_norm", *norms]
 
     def update(self, with_numbers):
         """Does one update on the next batch.

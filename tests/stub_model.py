@@ -1,79 +1,68 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A model of three variables with the contract of the real one: all that training and evaluation see."""
-
-from collections import OrderedDict
-from typing import Any, NamedTuple
+"""A model of three variables and a data set in memory, with the contracts of the real ones."""
 
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from sqair.structures import Latents, Posterior, SequenceBatch
+from sqair.structures import (
+    KindOutputs,
+    Latents,
+    LogProbs,
+    Posterior,
+    SequenceBatch,
+    SequenceOutputs,
+    StepOutputs,
+)
 
-T, H, W, M = 4, 6, 5, 2
-SCALARS = ("normalised_vae", "normalised_iwae", "data_ll", "kl", "log_p_z", "log_q_z_given_x", "num_steps")
-SCALARS += ("num_disc_steps", "num_prop_steps", "num_step_acc", "mse", "ess")
-
-
-class Outputs(NamedTuple):
-    latents: Any
-    posterior: Any
-    object_ids: Any
-    canvas: Any
-    glimpses: Any
-
-
-class Result(NamedTuple):
-    loss: Any
-    scalars: Any
-    log_weights: Any
-    importance_weights: Any
-    outputs: Any
+T, H, W, M, N = 4, 6, 5, 2, 3
 
 
 class StubModel:
-    """Paints each frame in one learned colour; the noise jitters it."""
+    """Paints each frame in one learned colour, jittered by the noise; half of the slots are in use."""
 
-    n_steps, n_what = 3, 2
+    n_steps, n_what = N, 2
 
     def __init__(self):
-        self.colour = tf.get_variable(
-            "decoder/colour", [H, W, 1], initializer=tf.random_uniform_initializer()
-        )
+        random = tf.random_uniform_initializer()
+        self.colour = tf.get_variable("decoder/colour", [H, W, 1], initializer=random)
         self.jitter = tf.get_variable("discovery/jitter", [], initializer=tf.ones_initializer())
         self.unused = tf.get_variable("prior/unused", [2], initializer=tf.zeros_initializer())
 
+    def __call__(self, images, noise):
+        """`[T, B, H, W, 1]` and `FrameNoise` to `SequenceOutputs`; the log-likelihood is minus the error."""
+        noise = noise.discovery
+        length, rows = tf.shape(images)[0], tf.shape(images)[1] * noise.presence.shape[2].value
+        canvas = self.colour + self.jitter * noise.what[..., :1, :1, None]  # [T, B, K, H, W, 1]
+        error = tf.reduce_mean((images[:, :, None] - canvas) ** 2, axis=[3, 4, 5])
 
-def evaluate(model, batch, k_particles, noise, estimator="reference", l2=0.0):
-    """Stands in for `sqair.model.evaluate`."""
-    noise = noise.discovery
-    canvas = model.colour + model.jitter * noise.what[..., :1, :1, None]  # [T, B, K, H, W, 1]
-    error = tf.reduce_mean((batch.images[:, :, None] - canvas) ** 2, axis=[0, 3, 4, 5])
-    log_weights = -error
-    weights = tf.stop_gradient(tf.nn.softmax(log_weights))
-    bound = tf.reduce_mean(tf.reduce_logsumexp(log_weights, axis=1))
-    scalars = OrderedDict((name, bound * (i + 1)) for i, name in enumerate(SCALARS))
+        def by_row(x):
+            return tf.reshape(x, tf.stack([length, rows, *x.shape.as_list()[3:]]))
 
-    def rows(x):
-        return tf.reshape(x, tf.concat([tf.shape(x)[:1], [-1], tf.shape(x)[3:]], axis=0))
-
-    presence = rows(tf.cast(noise.presence < 0.5, tf.float32))
-    where, what = rows(noise.where), rows(noise.what)
-    outputs = Outputs(
-        latents=Latents(what, where, presence, presence),
-        posterior=Posterior(what, what, where, where, presence),
-        object_ids=presence - 1,
-        canvas=tf.reshape(canvas, [tf.shape(canvas)[0], -1, H, W, 1]),
-        glimpses=tf.zeros(tf.concat([tf.shape(presence), [4, 4, 1]], axis=0)),
-    )
-    return Result(-bound, scalars, log_weights, weights, outputs)
+        presence, where, what = by_row(tf.round(noise.presence)), by_row(noise.where), by_row(noise.what)
+        none = tf.zeros(tf.stack([length, rows]))
+        log_probs = LogProbs(presence, presence, none)
+        kind = KindOutputs(presence, presence, log_probs, log_probs)
+        steps = StepOutputs(
+            latents=Latents(what, where, presence, presence),
+            posterior=Posterior(what, what, where, where, presence),
+            object_ids=presence - 1,
+            propagation=kind,
+            discovery=kind,
+            log_q=none,
+            log_p=none,
+            discrete_log_q=none,
+        )
+        glimpses = tf.zeros(tf.stack([length, rows, N, 4, 4, 1]))
+        return SequenceOutputs(steps, by_row(canvas), glimpses, -by_row(error), -by_row(error))
 
 
 class StubDataset:
-    """Sequences in memory with the interface of `SequenceDataset`; each is brighter than the last."""
+    """Sequences of one brightness each, with the interface of `SequenceDataset`."""
 
     seq_len, image_shape, max_objects = T, (H, W, 1), M
 
     def __init__(self, num_sequences, poisoned=None):
+        """`poisoned` is the number of a sequence that is NaN."""
         self.num_sequences = num_sequences
         brightness = np.linspace(0, 1, num_sequences, dtype=np.float32)
         self.images = np.tile(brightness[:, None, None, None, None], (1, T, H, W, 1))
@@ -81,13 +70,13 @@ class StubDataset:
             self.images[poisoned] = np.nan
 
     def batches(self, batch_size, seed=None, start=0, repeat=True):
+        """In order, whatever the seed."""
         n = self.num_sequences
 
         def load(batch):
             first = batch * batch_size
             last = first + batch_size if repeat else tf.minimum(first + batch_size, n)
-            images = tf.gather(tf.constant(self.images), tf.range(first, last) % n)
-            images = tf.transpose(images, [1, 0, 2, 3, 4])
+            images = tf.transpose(tf.gather(self.images, tf.range(first, last) % n), [1, 0, 2, 3, 4])
             if repeat:
                 images.set_shape([T, batch_size, H, W, 1])
             size = tf.shape(images)[1]
