@@ -166,7 +166,7 @@ def _from_mirrors(file, cache, mirrors, timeout):
     tried = "; ".join(failures) or "there is no mirror to try"
     raise UserError(
         f"MNIST could not be downloaded ({tried}): check the network, "
-        "or give a folder that holds its files, or use the bundled digits."
+        "or give a folder that holds its files (--mnist_dir), or use --bundled_digits."
     )
 
 

@@ -6,6 +6,8 @@ Records are found by their offsets, so any order can be read without going throu
 """
 
 import base64
+import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -75,21 +77,18 @@ class SplitWriter:
 
     def write(self, records, pixel_sum):
         """Appends records (list of bytes); `pixel_sum [H, W, C]` is the sum of their frames' uint8 pixels."""
-        import tensorflow as tf  # not at the top: the processes that make sequences do without
-
-        for record in records:
-            if self._num_written % SHARD_SEQUENCES == 0:
-                self._close_shard()
-                name = f"{self._split}-{len(self._shards):05d}-of-{self._num_shards:05d}{SHARD_ENDING}"
-                self._path = os.path.join(self._directory, name)
-                self._writer = tf.io.TFRecordWriter(self._path)
-            self._writer.write(record)
-            self._num_written += 1
+        with _disk_errors():
+            for record in records:
+                if self._num_written % SHARD_SEQUENCES == 0:
+                    self._next_shard()
+                self._writer.write(record)
+                self._num_written += 1
         self._pixel_sum += pixel_sum
 
     def close(self):
         """Ends the last shard, and returns the split's entry in the index."""
-        self._close_shard()
+        with _disk_errors():
+            self._close_shard()
         num_frames = self._num_written * self._layout.seq_len
         mean_image = (self._pixel_sum / (255.0 * num_frames)).astype("<f4")
         return {
@@ -97,6 +96,14 @@ class SplitWriter:
             "shards": self._shards,
             "mean_image": base64.b64encode(mean_image.tobytes()).decode(),
         }
+
+    def _next_shard(self):
+        from tensorflow.io import TFRecordWriter  # not at the top: making sequences does without TensorFlow
+
+        self._close_shard()
+        name = f"{self._split}-{len(self._shards):05d}-of-{self._num_shards:05d}{SHARD_ENDING}"
+        self._path = os.path.join(self._directory, name)
+        self._writer = TFRecordWriter(self._path)
 
     def _close_shard(self):
         if self._writer is None:
@@ -111,6 +118,17 @@ class SplitWriter:
             "crc32": zlib.crc32(content),
         }
         self._shards.append(entry)
+
+
+@contextlib.contextmanager
+def _disk_errors():
+    """Turns TensorFlow's errors, such as of a full disk, into OSError."""
+    try:
+        yield
+    except Exception as error:
+        if not type(error).__module__.startswith("tensorflow"):
+            raise
+        raise OSError(errno.EIO, str(error).split("; ")[-1]) from None
 
 
 def write_index(directory, layout, splits, **description):
