@@ -204,15 +204,15 @@ class SplitReader:
             UserError: if anything is missing, truncated, corrupt or does not match the index.
         """
         index = read_index(directory)
+        for key in ("splits", "seq_len", "image_shape", "max_objects"):
+            if key not in index:
+                raise UserError(f"{os.path.join(directory, INDEX)} lacks {key!r}; create the data set again.")
         if split not in index["splits"]:
             known = ", ".join(sorted(index["splits"]))
             raise UserError(f"The data set in {directory!r} has no split {split!r}, only {known}.")
         entry = index["splits"][split]
         self.layout = Layout(index["seq_len"], tuple(index["image_shape"]), index["max_objects"])
         self.num_sequences = entry["num_sequences"]
-        self.mean_image = np.frombuffer(base64.b64decode(entry["mean_image"]), "<f4").reshape(
-            self.layout.image_shape
-        )
         self._descriptors, spans = [], []
         self._finalizer = weakref.finalize(self, _close_all, self._descriptors)
         for number, shard in enumerate(entry["shards"]):
@@ -227,6 +227,8 @@ class SplitReader:
                 f"but {INDEX} says {self.num_sequences}; create the data set again."
             )
         self._check_record(directory)
+        mean_image = np.frombuffer(base64.b64decode(entry["mean_image"]), "<f4")
+        self.mean_image = mean_image.reshape(self.layout.image_shape)
 
     def read(self, numbers):
         """The records (list of bytes) with these numbers."""

@@ -1,0 +1,292 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+import collections
+import json
+import os
+import shutil
+import zlib
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sqair.data import mnist, moving_mnist, storage
+from sqair.data.moving_mnist import Options
+from sqair.data.pipeline import Order, SequenceDataset
+from sqair.errors import UserError
+
+NUM_TRAIN, NUM_VALID = 45, 7
+OPTIONS = Options(canvas_size=(30, 40), digit_scale=0.6, num_digits=(0, 1, 3), seq_len=4)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    path = str(tmp_path_factory.mktemp("data") / "set")
+    shard_sequences, storage.SHARD_SEQUENCES = storage.SHARD_SEQUENCES, 20  # several shards
+    try:
+        moving_mnist.create(path, mnist.load_bundle(), OPTIONS, NUM_TRAIN, NUM_VALID, seed=4, num_workers=1)
+    finally:
+        storage.SHARD_SEQUENCES = shard_sequences
+    return path
+
+
+@pytest.fixture(scope="module")
+def sequences():
+    """What the training set holds, made anew."""
+    return list(moving_mnist.make_chunk(mnist.load_bundle().train, OPTIONS, 4, "train", 0, NUM_TRAIN))
+
+
+def fetch(dataset, count=None):
+    """The first `count` batches as NumPy, or all of them."""
+    batches = []
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        batch = tf.compat.v1.data.make_one_shot_iterator(dataset()).get_next()
+        while count is None or len(batches) < count:
+            try:
+                batches.append(session.run(batch))
+            except tf.errors.OutOfRangeError:
+                break
+    return batches
+
+
+def check_batch(batch, wanted):
+    assert batch.images.shape == (4, len(wanted), 30, 40, 1)
+    for b, sequence in enumerate(wanted):
+        np.testing.assert_allclose(batch.images[:, b], sequence.images / 255.0, atol=1e-7)
+        np.testing.assert_array_equal(batch.boxes[:, b], sequence.boxes)
+        np.testing.assert_array_equal(batch.presence[:, b], np.tile(sequence.presence, (4, 1)))
+        np.testing.assert_array_equal(batch.labels[b], sequence.labels)
+        np.testing.assert_array_equal(batch.visible[:, b], sequence.visible)
+    assert [field.dtype for field in batch] == [np.float32, np.float32, np.float32, np.int32, np.float32]
+
+
+def test_one_pass_in_order(folder, sequences):
+    dataset = SequenceDataset(folder, "train")
+    batches = fetch(lambda: dataset.batches(10, repeat=False))
+    assert [batch.images.shape[1] for batch in batches] == [10, 10, 10, 10, 5]
+    for number, batch in enumerate(batches):
+        check_batch(batch, sequences[10 * number : 10 * number + 10])
+
+
+def test_attributes(folder, sequences):
+    dataset = SequenceDataset(folder, "train")
+    assert (dataset.num_sequences, dataset.seq_len, dataset.max_objects) == (NUM_TRAIN, 4, 3)
+    assert dataset.image_shape == (30, 40, 1)
+    mean = np.mean([sequence.images for sequence in sequences], axis=(0, 1)) / 255.0
+    assert dataset.mean_image().dtype == np.float32
+    np.testing.assert_allclose(dataset.mean_image(), mean, atol=1e-7)
+    assert SequenceDataset(folder, "valid").num_sequences == NUM_VALID
+
+
+@pytest.mark.parametrize("seed", [None, 3])
+def test_seeking_continues_as_if_nothing_was_left_out(folder, sequences, seed):
+    dataset = SequenceDataset(folder, "train")
+    through = fetch(lambda: dataset.batches(8, seed=seed), 13)  # two epochs and some
+    order = Order(NUM_TRAIN, seed).sequences(0, 13 * 8)
+    for number, batch in enumerate(through):
+        check_batch(batch, [sequences[i] for i in order[8 * number : 8 * number + 8]])
+    for start in (1, 5, 12):
+        resumed = fetch(lambda start=start: dataset.batches(8, seed=seed, start=start), 13 - start)
+        for one, other in zip(resumed, through[start:]):
+            for left, right in zip(one, other):
+                np.testing.assert_array_equal(left, right)
+
+
+def test_start_without_repetition(folder, sequences):
+    dataset = SequenceDataset(folder, "train")
+    (batch,) = fetch(lambda: dataset.batches(10, start=4, repeat=False))
+    check_batch(batch, sequences[40:])
+    assert fetch(lambda: dataset.batches(10, start=5, repeat=False)) == []
+    assert fetch(lambda: dataset.batches(10, start=99, repeat=False)) == []
+
+
+def test_a_start_far_away_is_reached_at_once(folder):
+    assert len(fetch(lambda: SequenceDataset(folder, "train").batches(32, seed=1, start=10**12), 1)) == 1
+
+
+def test_batches_larger_than_the_split(folder):
+    dataset = SequenceDataset(folder, "valid")
+    (batch,) = fetch(lambda: dataset.batches(3 * NUM_VALID, seed=0), 1)
+    whole = fetch(lambda: dataset.batches(NUM_VALID), 1)[0]
+    once = collections.Counter(whole.images[:, b].tobytes() for b in range(NUM_VALID))
+    assert (
+        collections.Counter(batch.images[:, b].tobytes() for b in range(3 * NUM_VALID)) == once + once + once
+    )
+    assert fetch(lambda: dataset.batches(100, repeat=False))[0].images.shape[1] == NUM_VALID
+
+
+def test_static_shapes(folder):
+    dataset = SequenceDataset(folder, "train")
+    for repeat, size in ((True, 5), (False, None)):
+        batch = tf.compat.v1.data.make_one_shot_iterator(dataset.batches(5, repeat=repeat)).get_next()
+        shapes = [field.shape.as_list() for field in batch]
+        assert shapes == [[4, size, 30, 40, 1], [4, size, 3, 4], [4, size, 3], [size, 3], [4, size, 3]]
+
+
+def test_arguments_out_of_range(folder):
+    dataset = SequenceDataset(folder, "train")
+    for arguments in (dict(batch_size=0), dict(batch_size=2, start=-1), dict(batch_size=2, seed=-3)):
+        with pytest.raises(ValueError, match="at least"):
+            dataset.batches(**arguments)
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    num_sequences=st.integers(1, 40),
+    seed=st.one_of(st.none(), st.integers(0, 2**40)),
+    first=st.integers(0, 200),
+    count=st.integers(1, 90),
+)
+def test_order_is_a_permutation_of_each_epoch(num_sequences, seed, first, count):
+    order = Order(num_sequences, seed)
+    epochs = [
+        order.sequences(e * num_sequences, (e + 1) * num_sequences) for e in range(300 // num_sequences + 1)
+    ]
+    for epoch in epochs:
+        assert sorted(epoch) == list(range(num_sequences))
+    one_by_one = [epochs[p // num_sequences][p % num_sequences] for p in range(first, first + count)]
+    np.testing.assert_array_equal(Order(num_sequences, seed).sequences(first, first + count), one_by_one)
+
+
+def test_order_depends_on_seed_and_epoch():
+    epochs = [
+        Order(50, seed).sequences(50 * epoch, 50 * epoch + 50) for seed in (0, 1) for epoch in (0, 1, 2)
+    ]
+    assert len({tuple(epoch) for epoch in epochs}) == 6
+    assert list(Order(5, 0).sequences(0, 5)) == [3, 2, 1, 0, 4]  # fixed for ever: resumed runs depend on it
+
+
+def test_the_shards_are_tfrecords(folder, sequences):
+    """Whoever does not use this package reads them with TensorFlow and the layout in dataset.json."""
+    with open(os.path.join(folder, "dataset.json")) as stream:
+        index = json.load(stream)
+    names = [os.path.join(folder, shard["file"]) for shard in index["splits"]["train"]["shards"]]
+    assert len(names) == 3
+    records = list(tf.compat.v1.io.tf_record_iterator(names[0]))
+    content = zlib.decompress(records[2])
+    for field in index["record"]:
+        dtype, shape = np.dtype(field["dtype"]), field["shape"]
+        num_bytes = dtype.itemsize * int(np.prod(shape))
+        values = np.frombuffer(content[:num_bytes], dtype).reshape(shape)
+        np.testing.assert_array_equal(values, getattr(sequences[2], field["name"]))
+        content = content[num_bytes:]
+    assert content == b""
+
+
+def edit_index(change, keep_checksum=False):
+    def edit(path):
+        name = os.path.join(path, "dataset.json")
+        with open(name) as stream:
+            index = json.load(stream)
+        change(index)
+        if not keep_checksum:
+            index["checksum"] = storage._checksum(index)
+        with open(name, "w") as stream:
+            json.dump(index, stream)
+
+    return edit
+
+
+def edit_file(name, change):
+    def edit(path):
+        name_there = os.path.join(path, name)
+        with open(name_there, "rb") as stream:
+            content = stream.read()
+        with open(name_there, "wb") as stream:
+            stream.write(change(content))
+
+    return edit
+
+
+SHARD = "train-00001-of-00003.tfrecord"
+
+
+@pytest.mark.parametrize(
+    "damage, sentence",
+    [
+        (shutil.rmtree, "There is no data set in"),
+        (lambda path: os.remove(os.path.join(path, "dataset.json")), "There is no data set in"),
+        (lambda path: os.remove(os.path.join(path, SHARD)), f"{SHARD} is missing"),
+        (edit_file(SHARD, lambda content: content[:-10]), f"{SHARD} is truncated"),
+        (edit_file(SHARD, lambda content: b""), f"{SHARD} is truncated"),
+        (edit_file(SHARD, lambda content: content + b"x"), f"{SHARD} is too long"),
+        (edit_file(SHARD, lambda content: content[:500] + b"?" + content[501:]), f"{SHARD} is corrupt"),
+        (edit_file(SHARD, lambda content: bytes(len(content))), f"{SHARD} is corrupt"),
+        (
+            lambda path: (os.remove(os.path.join(path, SHARD)), os.mkdir(os.path.join(path, SHARD))),
+            "cannot be read",
+        ),
+        (edit_file("dataset.json", lambda content: content[:-50]), "dataset.json is damaged .it is not JSON"),
+        (
+            edit_file("dataset.json", lambda content: b"\xff\xfe\x00"),
+            "dataset.json is damaged .it is not JSON",
+        ),
+        (edit_file("dataset.json", lambda content: b"[1, 2]"), "does not describe a data set"),
+        (edit_index(lambda index: index.update(format="other")), "does not describe a data set"),
+        (edit_index(lambda index: index.update(format_version=2)), "has format version 2"),
+        (edit_index(lambda index: index.update(seed=5), keep_checksum=True), "was edited"),
+        (edit_index(lambda index: index["splits"]["train"].update(num_sequences=46)), "hold 45 sequences"),
+        (edit_index(lambda index: index["splits"]["train"]["shards"].pop()), "hold 40 sequences"),
+        (
+            edit_index(lambda index: index.update(image_shape=[40, 40, 1])),
+            "describes sequences of|mean image",
+        ),
+        (edit_index(lambda index: index.update(seq_len=5)), "describes sequences of"),
+        (edit_index(lambda index: index["splits"].pop("train")), "has no split 'train', only valid"),
+        (edit_index(lambda index: index.pop("splits")), "lacks"),
+    ],
+)
+def test_damage_is_named_on_opening(folder, tmp_path, damage, sentence):
+    path = str(tmp_path / "copy")
+    shutil.copytree(folder, path)
+    SequenceDataset(path, "train")
+    damage(path)
+    with pytest.raises(UserError, match=sentence) as caught:
+        SequenceDataset(path, "train")
+    assert "\n" not in str(caught.value) and path in str(caught.value)
+
+
+def test_a_data_set_from_elsewhere(tmp_path):
+    (tmp_path / "file").write_text("")
+    for name in ("file", "nothing", "."):
+        with pytest.raises(UserError, match="There is no data set in"):
+            SequenceDataset(str(tmp_path / name), "train")
+
+
+def test_a_shard_that_shrinks_while_it_is_read(folder, tmp_path):
+    path = str(tmp_path / "copy")
+    shutil.copytree(folder, path)
+    dataset = SequenceDataset(path, "train")
+    os.truncate(os.path.join(path, SHARD), 100)
+    with pytest.raises(tf.errors.OpError, match="became shorter"):
+        fetch(lambda: dataset.batches(45), 1)
+
+
+def test_an_open_data_set_outlives_its_folder(folder, tmp_path, sequences):
+    """A run goes on with the data that it started with when the data set is replaced."""
+    path = str(tmp_path / "copy")
+    shutil.copytree(folder, path)
+    dataset = SequenceDataset(path, "train")
+    shutil.rmtree(path)
+    check_batch(fetch(lambda: dataset.batches(5), 1)[0], sequences[:5])
+
+
+def test_files_are_closed(folder):
+    def count():
+        return len(os.listdir("/proc/self/fd"))
+
+    before = count()
+    for _ in range(5):
+        SequenceDataset(folder, "train")
+    assert count() <= before + 1
+
+
+def test_config(folder):
+    from sqair.configs import seq_mnist_data
+
+    class Flags:
+        data_dir = folder
+
+    data = seq_mnist_data.load(Flags)
+    assert (data.train.num_sequences, data.valid.num_sequences) == (NUM_TRAIN, NUM_VALID)
