@@ -23,7 +23,8 @@ EXIT_INTERRUPTED = 130
 
 _FOREIGN_MODULES = ("absl", "tensorflow", "tensorboard", "tensorflow_core")
 _HELP_FLAGS = ("help", "h", "helpfull", "helpshort")
-_BOOLEAN_WORDS = ("true", "false", "t", "f", "1", "0", "yes", "no", "y", "n")
+_BOOLEAN_WORDS = dict.fromkeys(("true", "t", "1", "yes", "y"), "true")
+_BOOLEAN_WORDS.update(dict.fromkeys(("false", "f", "0", "no", "n"), "false"))
 _CONFIG_PACKAGE = "sqair.configs"
 _CONFIG_FOLDER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "configs")
 
@@ -225,22 +226,18 @@ def _join_values(arguments, own):
     while i < len(arguments):
         name, value = _split(arguments[i])
         following = arguments[i + 1] if i + 1 < len(arguments) else None
-        flag = own.get(name)
-        if flag is not None and value is None and flag.boolean:
-            if following is not None and following.lower() in _BOOLEAN_WORDS:
-                word = {"yes": "true", "y": "true", "no": "false", "n": "false"}.get(
-                    following.lower(), following
-                )
-                joined.append(f"--{name}={word}")
-                i += 2
-                continue
-        elif flag is not None and value is None:
+        if name not in own or value is not None:
+            joined.append(arguments[i])
+        elif not own[name].boolean:
             if following is None or _split(following)[0] in own:
                 raise UserError(f"--{name} has no value; write --{name}=value.")
             joined.append(f"--{name}={following}")
-            i += 2
-            continue
-        joined.append(arguments[i])
+            i += 1
+        elif following is not None and following.lower() in _BOOLEAN_WORDS:
+            joined.append(f"--{name}={_BOOLEAN_WORDS[following.lower()]}")
+            i += 1
+        else:
+            joined.append(arguments[i])
         i += 1
     return joined
 
