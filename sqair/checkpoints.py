@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Checkpoint files: written whole or not at all, read with their checksums, matched to a model's variables.
 
-A checkpoint is what `tf.train.Saver` writes: `<name>-<step>.index` and `<name>-<step>.data-00000-of-00001`.
+A checkpoint is as `tf.train.Saver` writes it: `<name>-<step>.index` and `<name>-<step>.data-00000-of-00001`.
 Its name without these endings is called its path here. There are two kinds: `model-<step>`, which stay, and
 `rolling-<step>`, of which only the latest is kept.
 """
@@ -33,12 +33,30 @@ class Checkpoint(NamedTuple):
     values: dict  # variable name -> array
 
 
+class Saver:
+    """Writes variables into files: what `tf.train.Saver` adds to a graph for writing, and nothing else."""
+
+    def __init__(self, variables):
+        """Adds the operation to the default graph."""
+        self._path = tf.placeholder(tf.string, [], "checkpoint_path")
+        self._write = tf.raw_ops.SaveV2(
+            prefix=self._path,
+            tensor_names=[variable.op.name for variable in variables],
+            shape_and_slices=[""] * len(variables),
+            tensors=[tf.convert_to_tensor(variable) for variable in variables],
+        )
+
+    def write(self, session, path):
+        """Writes a checkpoint straight to its path; `save` is safer."""
+        session.run(self._write, {self._path: path})
+
+
 def save(session, saver, folder, step, rolling=False):
     """Writes a checkpoint under a temporary name, reads it back, and only then gives it its name.
 
     Args:
         session: `tf.Session` whose variables are saved.
-        saver: `tf.train.Saver`.
+        saver: `Saver`.
         folder: str, where checkpoints go.
         step: int, updates done so far.
         rolling: whether the checkpoint may be removed when the next one is complete.
@@ -54,7 +72,7 @@ def save(session, saver, folder, step, rolling=False):
     partial = os.path.join(partial_folder, os.path.basename(path))
     try:
         os.makedirs(partial_folder, exist_ok=True)
-        saver.save(session, partial, write_meta_graph=False, write_state=False)
+        saver.write(session, partial)
         read(partial)
         for ending in (_DATA_ENDING, _INDEX_ENDING):
             os.replace(partial + ending, path + ending)

@@ -121,7 +121,7 @@ class Console:
         """Starts at step `start` of `train_itr`; `stream` is standard output by default."""
         self._stream = stream or sys.stdout
         self._train_itr = train_itr
-        self._last_step, self._last_time = start, time.time()
+        self._updates, self._seconds = 0, 0.0  # since the last heartbeat, without what lies between updates
         self._bar = None
         if self._stream.isatty():
             from tqdm import tqdm  # only where there is a terminal to draw on
@@ -134,8 +134,9 @@ class Console:
         """Whether the bar is due for numbers: at most once a second."""
         return self._bar is not None and time.time() - self._bar_time > 1
 
-    def step(self, numbers=None):
-        """One update was done; `numbers` refreshes what the bar shows."""
+    def step(self, seconds, numbers=None):
+        """One update was done in `seconds`; `numbers` refreshes what the bar shows."""
+        self._updates, self._seconds = self._updates + 1, self._seconds + seconds
         if self._bar is None:
             return
         if numbers is not None:
@@ -145,11 +146,10 @@ class Console:
 
     def heartbeat(self, step, numbers):
         """Writes a line about a training batch, with speed and time left; the bar shows these already."""
-        now = time.time()
-        rate = (step - self._last_step) / max(now - self._last_time, 1e-9)
-        self._last_step, self._last_time = step, now
+        rate = self._updates / max(self._seconds, 1e-9)
+        self._updates, self._seconds = 0, 0.0
         if self._bar is None:
-            left = _duration((self._train_itr - step) / rate) if rate else "?"
+            left = _duration((self._train_itr - step) / rate)
             self.line(f"step {step}/{self._train_itr}: {_headline(numbers)}, {rate:.2f} it/s, {left} left")
 
     def line(self, text):

@@ -99,8 +99,9 @@ class _Session:
         self._between_updates()
         while graph.step < settings.train_itr and not self._stop:
             due = (graph.step + 1) % settings.report_loss_every == 0
+            begin = time.time()
             numbers = graph.update(with_numbers=due or self._console.wants_numbers)
-            self._console.step(numbers)
+            self._console.step(time.time() - begin, numbers)
             if due:
                 self._console.heartbeat(graph.step, numbers)
                 self._write(BATCH, numbers)

@@ -46,7 +46,7 @@ class TrainingGraph:
         with self.graph.as_default():
             tf.set_random_seed(settings.seed)
             self._build(make_model)
-            self._saver = tf.train.Saver(max_to_keep=None)
+            self._saver = checkpoints.Saver(tf.global_variables())
             self.session = tf.Session(config=evaluation.session_config(settings.num_threads))
             self.session.run(tf.global_variables_initializer())
 

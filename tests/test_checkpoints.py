@@ -23,7 +23,7 @@ def model():
 
 
 def save(model, folder, step, rolling=False):
-    return checkpoints.save(model[0], tf.train.Saver(model[1]), str(folder), step, rolling)
+    return checkpoints.save(model[0], checkpoints.Saver(model[1]), str(folder), step, rolling)
 
 
 def test_what_is_saved_is_read_and_loaded_back(model, tmp_path):
@@ -38,6 +38,13 @@ def test_what_is_saved_is_read_and_loaded_back(model, tmp_path):
     np.testing.assert_array_equal(session.run(variables[0]), np.arange(3000).reshape(30, 100))
     assert session.run(variables[1]) == 7
     assert checkpoints.read(path + ".index").keys() == values.keys()
+
+
+def test_tensorflow_s_own_saver_restores_it(model, tmp_path):
+    path = save(model, tmp_path, 5)
+    model[0].run([variable.initializer for variable in model[1]], {model[1][1].initializer.inputs[1]: 1})
+    tf.train.Saver(model[1]).restore(model[0], path)
+    assert model[0].run(model[1][1]) == 7
 
 
 def test_the_last_complete_checkpoint_is_found(model, tmp_path):

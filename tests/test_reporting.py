@@ -73,14 +73,15 @@ def test_nothing_is_added_to_the_graph(tmp_path, fresh_graph):
 def test_plain_lines_in_a_log_file():
     stream = io.StringIO()
     console = Console(1000, 0, stream)
-    console.step()
+    console.step(2.0)
+    console.step(3.0)
     assert not console.wants_numbers
     console.heartbeat(10, NUMBERS)
     console.line("hello")
     console.close()
     line, hello, _ = stream.getvalue().split("\n")
     assert line.startswith("step 10/1000: T 3, bound 0.33, count accuracy 0.500, ")
-    assert "it/s" in line and line.endswith("left") and hello == "hello"
+    assert line.endswith("0.40 it/s, 41 min 15 s left") and hello == "hello"
 
 
 def test_a_bar_on_a_terminal():
@@ -91,7 +92,7 @@ def test_a_bar_on_a_terminal():
     stream = Terminal()
     console = Console(1000, 10, stream)
     assert console.wants_numbers
-    console.step(NUMBERS)
+    console.step(1.0, NUMBERS)
     assert not console.wants_numbers
     console.heartbeat(11, NUMBERS)
     console.line("hello")
