@@ -5,6 +5,7 @@ Sequences are made in chunks of fixed size, each from a random stream of its own
 byte whatever the number of processes, and a smaller data set is the beginning of a larger one.
 """
 
+import contextlib
 import hashlib
 from typing import NamedTuple, Tuple
 
@@ -12,7 +13,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from sqair.data import storage, trajectories, workers
+from sqair.data import statistics, storage, tfrecords, trajectories, workers
 from sqair.data.publishing import staged_folder
 from sqair.errors import UserError
 
@@ -92,20 +93,29 @@ def create(
             records.append(storage.encode(layout, sequence._asdict()))
             pixel_sum += sequence.images.sum(0, np.uint64)
             annotations.append((sequence.boxes, sequence.visible, sequence.presence))
-        return split, records, pixel_sum, _totals(pixel_sum, *map(np.stack, zip(*annotations)))
+        return (
+            split,
+            tfrecords.frame(records),
+            pixel_sum,
+            statistics.totals(pixel_sum, *map(np.stack, zip(*annotations))),
+        )
 
     with staged_folder(directory, overwrite) as folder:
         bar = tqdm(total=sum(counts.values()), unit=" sequences", disable=None if progress else True)
         writers = {split: storage.SplitWriter(folder, split, layout, counts[split]) for split in SPLITS}
         totals = dict.fromkeys(SPLITS, 0.0)
-        with bar, workers.ordered_map(work, tasks, num_workers) as results:
-            for split, records, pixel_sum, chunk_totals in results:
-                writers[split].write(records, pixel_sum)
+        with contextlib.ExitStack() as stack:
+            for writer in writers.values():
+                stack.enter_context(writer)
+            stack.enter_context(bar)
+            results = stack.enter_context(workers.ordered_map(work, tasks, num_workers))
+            for split, framed_records, pixel_sum, chunk_totals in results:
+                writers[split].write(framed_records, pixel_sum)
                 totals[split] = totals[split] + chunk_totals
-                bar.update(len(records))
-        entries = {split: writers[split].close() for split in SPLITS}
+                bar.update(len(framed_records))
+        entries = {split: writers[split].entry() for split in SPLITS}
         for split in SPLITS:
-            entries[split]["statistics"] = _statistics(totals[split])
+            entries[split]["statistics"] = statistics.describe(totals[split])
             entries[split]["digits_sha256"] = hashlib.sha256(
                 getattr(digits, split).images.tobytes()
             ).hexdigest()
@@ -133,16 +143,17 @@ def make_chunk(digits, options, seed, split, number, count=CHUNK_SEQUENCES):
     rng = np.random.Generator(np.random.PCG64(stream))
     layout = options.layout()
     start = np.zeros((CHUNK_SEQUENCES, layout.max_objects, 2))
-    chosen = []  # digits of each sequence
+    templates, labels = [], []  # of each sequence
     for i, num_digits in enumerate(rng.choice(np.asarray(options.num_digits), CHUNK_SEQUENCES)):
-        chosen.append(_draw_different(rng, len(digits.images), num_digits))
-        shapes = [crop_and_resize(digits.images[j], options.digit_scale).shape for j in chosen[i]]
+        chosen = _draw_different(rng, len(digits.images), num_digits)
+        labels.append(digits.labels[chosen])
+        templates.append([crop_and_resize(digits.images[j], options.digit_scale) for j in chosen])
+        shapes = [template.shape for template in templates[i]]
         start[i, :num_digits] = _place(rng, shapes, options.canvas_size)
     positions = trajectories.draw(rng, start, options.canvas_size, layout.seq_len, options.motion)
     corners = np.rint(positions).astype(np.int64)  # [T, n, M, 2]
     for i in range(count):
-        templates = [crop_and_resize(digits.images[j], options.digit_scale) for j in chosen[i]]
-        yield draw_sequence(templates, digits.labels[chosen[i]], corners[:, i, : len(templates)], layout)
+        yield draw_sequence(templates[i], labels[i], corners[:, i, : len(labels[i])], layout)
 
 
 def draw_sequence(templates, labels, corners, layout):
@@ -168,7 +179,7 @@ def draw_sequence(templates, labels, corners, layout):
     return Sequence(
         images=images,
         boxes=boxes,
-        visible=visible_share(boxes, layout.image_shape),
+        visible=visible_share(boxes, layout.image_shape[:2]),
         labels=np.append(labels, [NO_LABEL] * padding).astype(np.int32),
         presence=np.array([1] * len(templates) + [0] * padding, np.uint8),
     )
@@ -191,12 +202,14 @@ def draw_digit(frame, template, y, x):
 
 
 def visible_share(boxes, canvas_size):
-    """Share of each box's area on the canvas: `[...]` float32 from `[..., 4]`; 0 for boxes without area."""
-    y, x, height, width = np.moveaxis(boxes, -1, 0)
-    rows = np.clip(y + height, 0, canvas_size[0]) - np.clip(y, 0, canvas_size[0])
-    columns = np.clip(x + width, 0, canvas_size[1]) - np.clip(x, 0, canvas_size[1])
-    area = height * width
-    return np.where(area > 0, rows * columns / np.maximum(area, 1), 0).astype(np.float32)
+    """Share of each box's area on the canvas: `[...]` float32 from `[..., 4]`; 0 for boxes without area.
+
+    The boxes begin at or above 0, and `canvas_size` is (H, W).
+    """
+    corners, sizes = boxes[..., :2], boxes[..., 2:]
+    on_canvas = np.minimum(corners + sizes, canvas_size) - np.minimum(corners, canvas_size)
+    share = on_canvas[..., 0] * on_canvas[..., 1] / np.maximum(sizes[..., 0] * sizes[..., 1], 1)
+    return share.astype(np.float32)
 
 
 def check_options(options, digits, counts, seed):
@@ -264,32 +277,3 @@ def _place(rng, shapes, canvas_size):
         f"{len(shapes)} digits do not fit a canvas of {canvas_size[0]}x{canvas_size[1]} side by side; "
         "choose a larger canvas, fewer digits, or a smaller digit scale."
     )
-
-
-_TOTALS = ("frames", "pixels", "digit_frames", "height", "width", "invisible", "under_quarter", "visible")
-
-
-def _totals(pixel_sum, boxes, visible, presence):
-    """Sums over the sequences of a chunk, float64 in the order of `_TOTALS`."""
-    present = np.broadcast_to(presence[:, None].astype(bool), visible.shape)
-    height, width = boxes[present][:, 2:].sum(0, np.float64)
-    visible_now = visible[present].astype(np.float64)
-    counts = (visible_now == 0).sum(), (visible_now < 0.25).sum()
-    pixels = pixel_sum.sum() / (255.0 * pixel_sum.size)
-    frames = len(boxes) * boxes.shape[1]
-    return np.array([frames, pixels, len(visible_now), height, width, *counts, visible_now.sum()], np.float64)
-
-
-def _statistics(totals):
-    """What describes a split: means over frames, and over the frames of each digit."""
-    total = dict(zip(_TOTALS, totals.tolist()))
-    digit_frames = max(total["digit_frames"], 1.0)
-    return {
-        "mean_pixel": total["pixels"] / total["frames"],
-        "digits_per_frame": total["digit_frames"] / total["frames"],
-        "mean_digit_height": total["height"] / digit_frames,
-        "mean_digit_width": total["width"] / digit_frames,
-        "invisible_share": total["invisible"] / digit_frames,
-        "under_quarter_share": total["under_quarter"] / digit_frames,
-        "visible_share": total["visible"] / digit_frames,
-    }

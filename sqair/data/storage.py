@@ -6,18 +6,16 @@ Records are found by their offsets, so any order can be read without going throu
 """
 
 import base64
-import contextlib
-import errno
 import hashlib
 import json
 import os
-import struct
 import weakref
 import zlib
 from typing import NamedTuple, Tuple
 
 import numpy as np
 
+from sqair.data import tfrecords
 from sqair.errors import UserError
 
 INDEX = "dataset.json"
@@ -26,7 +24,6 @@ SHARD_SEQUENCES = 10_000
 FORMAT, FORMAT_VERSION = "sqair-sequences", 1
 
 _COMPRESSION_LEVEL = 3  # of zlib; 6 saves a quarter of the space and takes three times as long
-_HEADER_BYTES, _FOOTER_BYTES = 12, 4  # TFRecord: length and its CRC before, the data's CRC behind
 
 
 class Layout(NamedTuple):
@@ -72,23 +69,29 @@ class SplitWriter:
         self._directory, self._split, self._layout = directory, split, layout
         self._num_shards = -(-num_sequences // SHARD_SEQUENCES)
         self._shards, self._num_written = [], 0
-        self._writer, self._path = None, None
+        self._stream = None
         self._pixel_sum = np.zeros(layout.image_shape, np.uint64)
 
-    def write(self, records, pixel_sum):
-        """Appends records (list of bytes); `pixel_sum [H, W, C]` is the sum of their frames' uint8 pixels."""
-        with _disk_errors():
-            for record in records:
-                if self._num_written % SHARD_SEQUENCES == 0:
-                    self._next_shard()
-                self._writer.write(record)
-                self._num_written += 1
+    def write(self, framed_records, pixel_sum):
+        """Appends records (from `tfrecords.frame`); `pixel_sum [H, W, C]` sums their frames' uint8 pixels."""
+        for record in framed_records:
+            if self._num_written % SHARD_SEQUENCES == 0:
+                self._next_shard()
+            self._stream.write(record)
+            self._shards[-1]["num_bytes"] += len(record)
+            self._shards[-1]["crc32"] = zlib.crc32(record, self._shards[-1]["crc32"])
+            self._num_written += 1
         self._pixel_sum += pixel_sum
 
-    def close(self):
-        """Ends the last shard, and returns the split's entry in the index."""
-        with _disk_errors():
-            self._close_shard()
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        if self._stream is not None:
+            self._stream.close()
+
+    def entry(self):
+        """The split's entry in the index, when all is written."""
         num_frames = self._num_written * self._layout.seq_len
         mean_image = (self._pixel_sum / (255.0 * num_frames)).astype("<f4")
         return {
@@ -98,41 +101,15 @@ class SplitWriter:
         }
 
     def _next_shard(self):
-        from tensorflow.io import TFRecordWriter  # not at the top: making sequences does without TensorFlow
-
-        self._close_shard()
+        if self._stream is not None:
+            self._stream.close()
         name = f"{self._split}-{len(self._shards):05d}-of-{self._num_shards:05d}{SHARD_ENDING}"
-        self._path = os.path.join(self._directory, name)
-        self._writer = TFRecordWriter(self._path)
-
-    def _close_shard(self):
-        if self._writer is None:
-            return
-        self._writer.close()
-        self._writer = None
-        with open(self._path, "rb") as stream:
-            content = stream.read()
-        entry = {
-            "file": os.path.basename(self._path),
-            "num_bytes": len(content),
-            "crc32": zlib.crc32(content),
-        }
-        self._shards.append(entry)
-
-
-@contextlib.contextmanager
-def _disk_errors():
-    """Turns TensorFlow's errors, such as of a full disk, into OSError."""
-    try:
-        yield
-    except Exception as error:
-        if not type(error).__module__.startswith("tensorflow"):
-            raise
-        raise OSError(errno.EIO, str(error).split("; ")[-1]) from None
+        self._stream = open(os.path.join(self._directory, name), "wb")  # noqa: SIM115  closed on exit
+        self._shards.append({"file": name, "num_bytes": 0, "crc32": 0})
 
 
 def write_index(directory, layout, splits, **description):
-    """Writes `dataset.json`, the last file of a data set; `splits` has what `SplitWriter.close` returned."""
+    """Writes `dataset.json`, the last file of a data set; `splits` has what `SplitWriter.entry` gives."""
     index = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
@@ -263,12 +240,7 @@ class SplitReader:
         if zlib.crc32(content) != entry["crc32"]:
             os.close(descriptor)
             raise UserError(f"{path} is corrupt (its checksum differs); {remedy}.")
-        spans, position = [], 0
-        while position < len(content):
-            (length,) = struct.unpack_from("<Q", content, position)
-            spans.append((position + _HEADER_BYTES, length))
-            position += _HEADER_BYTES + length + _FOOTER_BYTES
-        return descriptor, np.array(spans, np.int64).reshape(-1, 2)
+        return descriptor, tfrecords.spans(content)
 
     def _check_record(self, directory):
         found = len(zlib.decompress(self.read([0])[0]))

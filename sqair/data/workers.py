@@ -1,30 +1,26 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Work shared among processes, with results in the order of the tasks."""
 
-import collections
-import concurrent.futures
 import contextlib
 import multiprocessing
 import os
 import signal
-import threading
-import time
 
 from sqair.errors import UserError
 
-_TASKS_AHEAD = 3  # for each process; bounds the memory of results that wait for their turn
-_PARENT_POLL_SECONDS = 1.0
-
-_work = None  # in a worker process: what it does
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 @contextlib.contextmanager
 def ordered_map(function, tasks, num_workers=None):
     """Gives an iterator over `function(task)` for each task, in order, computed by several processes.
 
+    Worker i of n does the tasks i, i + n, i + 2n, ... and waits until its results are fetched, so that few
+    are in memory. The workers end with the block, and when this process is killed.
+
     Args:
         function: any callable, also a closure: the processes are forks of this one. Its results are pickled.
-        tasks: list of what can be pickled.
+        tasks: list.
         num_workers: number of processes; None: one for each core; with 1 the work is done in this process.
 
     Raises:
@@ -37,42 +33,54 @@ def ordered_map(function, tasks, num_workers=None):
     if num_workers == 1:
         yield map(function, tasks)
         return
-    pool = concurrent.futures.ProcessPoolExecutor(
-        num_workers, multiprocessing.get_context("fork"), _start_worker, (function, os.getpid())
-    )
-    waiting = collections.deque()
+    processes, receivers = [], []
     try:
-        yield _results(pool, tasks, waiting, num_workers * _TASKS_AHEAD)
-    except concurrent.futures.process.BrokenProcessPool:
-        raise UserError("A worker process died, perhaps for lack of memory; try fewer of them.") from None
+        for i in range(num_workers):
+            _start(function, tasks[i::num_workers], processes, receivers)
+        yield _results(receivers, len(tasks))
     finally:
-        for future in waiting:
-            future.cancel()
-        pool.shutdown()
+        for process in processes:
+            process.kill()
+            process.join()
+        for receiver in receivers:
+            receiver.close()
 
 
-def _results(pool, tasks, waiting, ahead):
-    for task in tasks:
-        waiting.append(pool.submit(_do, task))
-        if len(waiting) >= ahead:
-            yield waiting.popleft().result()
-    while waiting:
-        yield waiting.popleft().result()
+def _start(function, tasks, processes, receivers):
+    context = multiprocessing.get_context("fork")
+    receiver, sender = context.Pipe(duplex=False)
+    receivers.append(receiver)
+    process = context.Process(target=_run, args=(function, tasks, sender, list(receivers)), daemon=True)
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # until the child has its own handlers
+    try:
+        process.start()
+        processes.append(process)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+        sender.close()
 
 
-def _start_worker(function, parent):
-    global _work
-    _work = function
+def _results(receivers, num_tasks):
+    for i in range(num_tasks):
+        try:
+            result, error = receivers[i % len(receivers)].recv()
+        except EOFError:
+            raise UserError("A worker process died, perhaps for lack of memory; try fewer of them.") from None
+        if error is not None:
+            raise error
+        yield result
+
+
+def _run(function, tasks, sender, receivers):
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent is interrupted too, and ends its workers
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    threading.Thread(target=_end_with_parent, args=(parent,), daemon=True).start()
-
-
-def _end_with_parent(parent):
-    while os.getppid() == parent:
-        time.sleep(_PARENT_POLL_SECONDS)
-    os._exit(1)
-
-
-def _do(task):
-    return _work(task)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+    for receiver in receivers:
+        receiver.close()  # so that sending fails when the parent is no more
+    with contextlib.suppress(BrokenPipeError):
+        for task in tasks:
+            try:
+                message = function(task), None
+            except Exception as error:
+                message = None, error
+            sender.send(message)
