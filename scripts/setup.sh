@@ -142,7 +142,7 @@ fi
 touch "$UNFINISHED"
 : >"$LOG"
 printf 'Installing what requirements.txt and requirements-dev.txt list (some minutes: TensorFlow alone is 400 MB).\n'
-pip_install pip==24.0 setuptools==68.0.0 wheel==0.42.0
+pip_install pip==24.0 setuptools==65.6.3 wheel==0.42.0
 pip_install -r requirements.txt -r requirements-dev.txt
 pip_install --no-deps --no-build-isolation -e .
 # Also builds matplotlib's list of fonts, which would be announced at the first figure otherwise.
