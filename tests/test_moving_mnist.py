@@ -279,7 +279,7 @@ def test_what_killed_processes_left_is_removed(tmp_path):
 
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_several_creators_at_once(tmp_path, overwrite):
-    """One wins, or the last one does; the folder holds a whole set of one of them, and nothing else is left."""
+    """One wins, or the last one does; the folder holds the whole set of one, and nothing else is left."""
     context = multiprocessing.get_context("fork")
     outcomes = context.Queue()
     barrier = context.Barrier(4)
@@ -345,7 +345,5 @@ def test_errors_of_workers():
 
     with pytest.raises(UserError, match="third task"), workers.ordered_map(fail, range(9), 2) as results:
         list(results)
-    with pytest.raises(UserError, match="process died"), workers.ordered_map(
-        die, range(9), 2
-    ) as results:
+    with pytest.raises(UserError, match="process died"), workers.ordered_map(die, range(9), 2) as results:
         list(results)

@@ -95,7 +95,7 @@ def test_without_speed_and_acceleration_nothing_moves():
 
 
 def test_throw_away_step_leaves_speeds_that_are_not_uniform():
-    """The first displacement is the velocity after one step, which is clipped where it exceeds the maximum."""
+    """The first displacement is the velocity after one step, clipped where it exceeds the maximum."""
     start = np.full((4000, 1, 2), 25.0)
     positions = trajectories.draw(np.random.default_rng(2), start, (50, 50), 2, Motion())
     displacement = np.abs(positions[1] - positions[0])

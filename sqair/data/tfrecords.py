@@ -33,7 +33,7 @@ def spans(content):
 
 def masked_checksums(records):
     """Masked CRC-32C of each record (list of int from list of bytes): byte by byte, all records at once."""
-    lengths = np.array([len(record) for record in records])
+    lengths = np.array([len(record) for record in records], np.int64)
     order = np.argsort(-lengths, kind="stable")  # longest first: those not at their end are the first ones
     columns = np.zeros((lengths.max(initial=0), len(records)), np.uint8)
     for column, i in enumerate(order):
