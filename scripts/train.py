@@ -17,7 +17,7 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 from sqair import cli, runs
 from sqair.errors import UserError
-from sqair.settings import ESTIMATORS, OPTIMISERS, Settings, check
+from sqair.settings import ESTIMATORS, OPTIMISERS, Settings, from_flags
 
 CONFIG_FLAGS = ("data_config", "model_config")
 # Flags that say where a run is and how it is started; they are not part of it.
@@ -90,8 +90,7 @@ def main(flags, data_config, model_config):
     from sqair import training  # imports TensorFlow, which `gpu` has to precede
     from sqair.training_graph import TrainingGraph
 
-    settings = settings_from(flags)
-    check(settings)
+    settings = from_flags(flags)
     config_files = {"data_config": data_config.__file__, "model_config": model_config.__file__}
     data = data_config.load(flags)
     run, checkpoint, changed = None, None, {}
@@ -130,17 +129,6 @@ def report(text):
     print(text, flush=True)
 
 
-def settings_from(flags):
-    """The `Settings` of the flags of the same names."""
-    values = {name: getattr(flags, name) for name in Settings._fields}
-    try:
-        values["schedule"] = tuple(float(part) for part in flags.schedule)
-    except ValueError:
-        shown = ",".join(flags.schedule)
-        raise UserError(f"--schedule={shown} is refused: it takes numbers with commas between.") from None
-    return Settings(**values)
-
-
 def stored_flags():
     """The flags that make a run what it is: dict of name -> value."""
     return {name: flag.value for name, flag in cli.own_flags().items() if name not in RUN_FLAGS}
@@ -174,7 +162,7 @@ def expanded(argv):
     if early.resume:
         folder = runs.find(early.results_dir, early.run_name, early.resume_run)
         implied.update(runs.read_json(os.path.join(folder, "flags.json")))
-        implied.update((name, runs.config_copy(folder, name)) for name in CONFIG_FLAGS)
+        implied.update((name, runs.config_file(folder, name)) for name in CONFIG_FLAGS)
     words = [
         f"--{k}={','.join(v) if isinstance(v, list) else v}" for k, v in implied.items() if v is not None
     ]

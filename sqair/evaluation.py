@@ -2,12 +2,16 @@
 """Evaluation in a graph of its own: the same code after a checkpoint of a training and offline."""
 
 import math
+import os
 from typing import Any, NamedTuple
 
 import tensorflow.compat.v1 as tf
+from attrdict import AttrDict
 from orderedattrdict import AttrDict as OrderedAttrDict
 
-from sqair import checkpoints, noise, objective
+from sqair import checkpoints, cli, noise, objective, runs
+from sqair.errors import UserError
+from sqair.settings import from_flags as settings_from_flags
 from sqair.spatial_transformer import boxes_from_logits
 
 
@@ -68,6 +72,38 @@ def session_config(num_threads):
     )
     config.graph_options.rewrite_options.disable_meta_optimizer = True
     return config
+
+
+def open_run(folder, checkpoint=None, **changes):
+    """The model of a run, ready to evaluate.
+
+    Args:
+        folder: str, a run folder.
+        checkpoint: str, path of a checkpoint; the last complete one of the run by default.
+        changes: flags to use instead of the run's, e.g. `data_dir` or `k_particles`.
+
+    Returns:
+        Tuple of `Evaluator` of the run's "train" and "valid" data, and the number of updates it has seen.
+
+    Raises:
+        UserError: if something is missing or does not fit.
+    """
+    flags = AttrDict(runs.read_json(os.path.join(folder, "flags.json")), **changes)
+    data_config, model_config = (
+        cli.load_config(runs.config_file(folder, name)) for name in ("data_config", "model_config")
+    )
+    if checkpoint is None:
+        found = checkpoints.latest(os.path.join(folder, "checkpoints"))
+        if found is None:
+            raise UserError(f"Run {folder} has no complete checkpoint.")
+        checkpoint, values = found.path, found.values
+    else:
+        values = checkpoints.read(checkpoint)
+    data = data_config.load(flags)
+    mean_image = data.train.mean_image()
+    evaluator = Evaluator(lambda: model_config.load(flags, mean_image), data, settings_from_flags(flags))
+    evaluator.load(values, checkpoint)
+    return evaluator, int(values["global_step"])
 
 
 class Evaluator:

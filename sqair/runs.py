@@ -13,6 +13,7 @@ figures/      pictures of validation sequences
 import contextlib
 import fcntl
 import filecmp
+import glob
 import json
 import os
 import platform
@@ -23,6 +24,7 @@ from sqair import provenance
 from sqair.errors import UserError
 
 _LOCK = ".lock"
+_OWN_CONFIGS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "configs")
 
 
 class Run:
@@ -185,6 +187,15 @@ def find(results_dir, run_name, which=""):
 def config_copy(folder, name):
     """Where a run folder keeps its copy of a config file; `name` is that of its flag."""
     return os.path.join(folder, "configs", f"{name}.py")
+
+
+def config_file(folder, name):
+    """The config file that a run was made with: one of the package if it is the same, else the run's copy."""
+    copy = config_copy(folder, name)
+    for path in sorted(glob.glob(os.path.join(_OWN_CONFIGS, "*.py"))):
+        if os.path.isfile(copy) and filecmp.cmp(path, copy, shallow=False):
+            return path
+    return copy
 
 
 def differences(before, now, changeable):

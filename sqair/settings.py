@@ -35,6 +35,29 @@ class Settings(NamedTuple):
     num_threads: int = 0  # 0: as many as there are cores
 
 
+def from_flags(flags):
+    """The settings among flags.
+
+    Args:
+        flags: anything that has them as attributes: parsed flags, or those that a run folder holds.
+
+    Returns:
+        `Settings`, checked.
+
+    Raises:
+        UserError: if one can't work.
+    """
+    values = {name: getattr(flags, name) for name in Settings._fields}
+    try:
+        values["schedule"] = tuple(float(part) for part in flags.schedule)
+    except ValueError:
+        shown = ",".join(flags.schedule)
+        raise UserError(f"--schedule={shown} is refused: it takes numbers with commas between.") from None
+    settings = Settings(**values)
+    check(settings)
+    return settings
+
+
 def check(settings):
     """Refuses settings that can't work.
 
