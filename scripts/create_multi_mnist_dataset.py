@@ -101,6 +101,8 @@ def main(flags):
     try:
         check_target(flags.data_dir, flags.overwrite)
         if flags.bundled_digits:
+            if flags.mnist_dir is not None:
+                raise UserError("--bundled_digits and --mnist_dir exclude each other; give one of them.")
             digits = mnist.load_bundle()
         else:
             digits = mnist.load(flags.mnist_dir, flags.mnist_cache, flags.mnist_mirrors, flags.mnist_timeout)

@@ -95,6 +95,7 @@ def test_help_and_mistakes(tmp_path):
             "--canvas_size=50x is refused: it takes a number of pixels, or two as in 40x60.",
         ),
         (("--num_digits=2-1",), "--num_digits=2-1 is refused: it takes a number, a range like 0-2"),
+        (("--bundled_digits", "--mnist_dir=/", f"--data_dir={tmp_path}/set"), "exclude each other"),
         ((f"--mnist_dir={tmp_path}/none", f"--data_dir={tmp_path}/set"), "does not exist"),
     ):
         status, out, err = run(*arguments)

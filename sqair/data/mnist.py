@@ -5,6 +5,7 @@ import hashlib
 import http.client
 import os
 import tempfile
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -27,6 +28,7 @@ BUNDLE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "mnist_bundle.
 
 _SIDE = 28
 _CHUNK_BYTES = 1 << 16
+_GRACE_SECONDS = 0.5  # after which an answer that heeds no deadline is given up
 
 
 class IdxFile(NamedTuple):
@@ -174,6 +176,27 @@ def _download(url, timeout, limit):
     """The bytes behind an address; ValueError with what is wrong (the end of a sentence)."""
     if not url.startswith(("http://", "https://")):
         raise ValueError("is not an http or https address")
+    outcomes = []
+
+    def fetch():
+        try:
+            outcomes.append((_fetch(url, timeout, limit), None))
+        except ValueError as error:
+            outcomes.append((None, error))
+
+    # A thread, because name servers and a trickle of headers heed no deadline.
+    thread = threading.Thread(target=fetch, daemon=True)
+    thread.start()
+    thread.join(timeout + _GRACE_SECONDS)
+    if not outcomes:
+        raise ValueError(f"is too slow (no complete answer in {timeout:.3g} s)")
+    content, error = outcomes[0]
+    if error is not None:
+        raise error
+    return content
+
+
+def _fetch(url, timeout, limit):
     deadline = time.monotonic() + timeout
     chunks, num_bytes = [], 0
     try:
