@@ -1,11 +1,15 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
+import fcntl
 import json
 import os
+import re
 import resource
 import shutil
 import signal
+import struct
 import subprocess
 import sys
+import termios
 import time
 
 import pytest
@@ -179,3 +183,16 @@ def test_without_an_environment_the_way_to_get_one_is_told(tmp_path):
         )
         assert done.returncode == 2
         assert "run scripts/setup.sh first" in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_a_terminal_shows_the_progress_and_the_time_left(tmp_path):
+    ours, theirs = os.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 100, 0, 0))
+    arguments = ("--bundled_digits", "--num_train=3000", "--num_valid=10", f"--data_dir={tmp_path}/set")
+    subprocess.run(
+        [SCRIPT, *arguments], env=environment(), stderr=theirs, stdout=subprocess.DEVNULL, check=True
+    )
+    os.close(theirs)
+    shown = os.read(ours, 100_000).decode()
+    os.close(ours)
+    assert re.search(r"100%\|.*\| 3010/3010 \[\d\d:\d\d<\d\d:\d\d, .* sequences/s\]", shown)
