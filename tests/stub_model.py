@@ -20,13 +20,14 @@ T, H, W, M, N = 4, 6, 5, 2, 3
 class StubModel:
     """Paints each frame in one learned colour, jittered by the noise; half of the slots are in use."""
 
-    n_steps, n_what = N, 2
+    n_steps = N
 
-    def __init__(self):
+    def __init__(self, image_shape=(H, W, 1), n_what=2):
+        self.n_what = n_what
         random = tf.random_uniform_initializer()
-        self.colour = tf.get_variable("decoder/colour", [H, W, 1], initializer=random)
+        self.colour = tf.get_variable("decoder/colour", image_shape, initializer=random)
         self.jitter = tf.get_variable("discovery/jitter", [], initializer=tf.ones_initializer())
-        self.unused = tf.get_variable("prior/unused", [2], initializer=tf.zeros_initializer())
+        self.unused = tf.get_variable("prior/unused", [n_what], initializer=tf.zeros_initializer())
 
     def __call__(self, images, noise):
         """`[T, B, H, W, 1]` and `FrameNoise` to `SequenceOutputs`; the log-likelihood is minus the error."""

@@ -18,23 +18,31 @@ SETTINGS = Settings(
 )  # fmt: skip
 
 
+def start_in(results_dir, folder=None, data=None, **changes):
+    """Trains in a new or a given run folder, with settings changed by keyword."""
+    data = data or {"train": StubDataset(10), "valid": StubDataset(4)}
+    asked = SETTINGS._replace(**changes)
+    graph = training_graph.TrainingGraph(StubModel, data["train"], asked)
+    run = runs.Run(folder) if folder else runs.create(str(results_dir), "run")
+    checkpoint = training.resume_point(run, print) if folder else None
+    run.begin_session(checkpoint.step if checkpoint else 0, {}, {}, {})
+    try:
+        return run, training.train(run, graph, StubModel, data, asked, checkpoint)
+    finally:
+        run.close()
+
+
 @pytest.fixture
 def start(tmp_path):
-    """Trains in a new or a given run folder, with settings changed by keyword."""
-    data = {"train": StubDataset(10), "valid": StubDataset(4)}
+    return lambda *arguments, **changes: start_in(tmp_path, *arguments, **changes)
 
-    def start(folder=None, data=data, **changes):
-        asked = SETTINGS._replace(**changes)
-        graph = training_graph.TrainingGraph(StubModel, data["train"], asked)
-        run = runs.Run(folder) if folder else runs.create(str(tmp_path), "run")
-        checkpoint = training.resume_point(run, print) if folder else None
-        run.begin_session(checkpoint.step if checkpoint else 0, {}, {}, {})
-        try:
-            return run, training.train(run, graph, StubModel, data, asked, checkpoint)
-        finally:
-            run.close()
 
-    return start
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A run that nothing interrupts."""
+    run, received = start_in(tmp_path_factory.mktemp("whole"), log_at_start=True)
+    assert received is None
+    return run
 
 
 def rows(run):
@@ -45,9 +53,8 @@ def last_values(run):
     return checkpoints.latest(run.checkpoints).values
 
 
-def test_a_run_leaves_what_it_promises(start, capsys):
-    run, received = start(log_at_start=True)
-    assert received is None
+def test_a_run_leaves_what_it_promises(whole):
+    run = whole
     assert sorted(rows(run)) == sorted(
         [(step, "batch") for step in range(1, 9)]
         + [(step, source) for step in (0, 3, 6) for source in ("train", "valid")]
@@ -63,22 +70,18 @@ def test_a_run_leaves_what_it_promises(start, capsys):
     endings = (".data-00000-of-00001", ".index")
     assert sorted(os.listdir(run.checkpoints)) == [f"model-{step}{e}" for step in (4, 8) for e in endings]
     assert sorted(os.listdir(run.events)) == ["batch", "train", "valid"]
+
+
+def test_it_learns_and_says_so(start, capsys):
+    changes = {"learning_rate": 0.03, "opt": "adam", "report_loss_every": 60}
+    run, _ = start(train_itr=60, log_itr=60, log_at_start=True, **changes)
+    before, after = (rows(run)[step, "valid"]["normalised_vae"] for step in (0, 60))
+    assert after > before + 0.1
     output = capsys.readouterr().out
-    assert "step 8/8: T 3, bound" in output and "step 3, valid: normalised_vae" in output
+    assert "step 60/60: T 4, bound" in output and "step 60, valid: normalised_vae" in output
 
 
-def test_it_learns(start):
-    run, _ = start(train_itr=60, log_itr=60, learning_rate=0.03, opt="adam", report_loss_every=60)
-    assert rows(run)[60, "valid"]["normalised_vae"] > rows_before(start)["normalised_vae"] + 0.1
-
-
-def rows_before(start):
-    run, _ = start(train_itr=1, log_itr=0, log_at_start=True)
-    return rows(run)[0, "valid"]
-
-
-def test_resuming_after_a_signal_repeats_an_uninterrupted_run(start, monkeypatch):
-    whole, _ = start(log_at_start=True)
+def test_resuming_after_a_signal_repeats_an_uninterrupted_run(start, monkeypatch, whole):
     update = training_graph.TrainingGraph.update
 
     def update_and_interrupt(graph, with_numbers):
@@ -96,13 +99,13 @@ def test_resuming_after_a_signal_repeats_an_uninterrupted_run(start, monkeypatch
     parts, received = start(parts.folder, log_at_start=True)
     assert received is None
     assert rows(parts) == rows(whole)
+    found = last_values(parts)
     for name, value in last_values(whole).items():
-        np.testing.assert_array_equal(last_values(parts)[name], value, err_msg=name)
+        np.testing.assert_array_equal(found[name], value, err_msg=name)
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
-def test_resuming_after_an_abrupt_end_repeats_an_uninterrupted_run(start, monkeypatch):
-    whole, _ = start()
+def test_resuming_after_an_abrupt_end_repeats_an_uninterrupted_run(start, monkeypatch, tmp_path, whole):
     update = training_graph.TrainingGraph.update
 
     def update_or_die(graph, with_numbers):
@@ -112,14 +115,15 @@ def test_resuming_after_an_abrupt_end_repeats_an_uninterrupted_run(start, monkey
 
     monkeypatch.setattr(training_graph.TrainingGraph, "update", update_or_die)
     with pytest.raises(MemoryError):
-        start()
-    folder = whole.folder[:-1] + "2"
+        start(log_at_start=True)
+    folder = str(tmp_path / "run" / "1")
     assert checkpoints.latest(os.path.join(folder, "checkpoints")).step == 4
     monkeypatch.setattr(training_graph.TrainingGraph, "update", update)
-    parts, _ = start(folder)
+    parts, _ = start(folder, log_at_start=True)
     assert rows(parts) == rows(whole)
+    found = last_values(parts)
     for name, value in last_values(whole).items():
-        np.testing.assert_array_equal(last_values(parts)[name], value, err_msg=name)
+        np.testing.assert_array_equal(found[name], value, err_msg=name)
 
 
 def test_a_rolling_checkpoint_is_written_now_and_then(start, monkeypatch):

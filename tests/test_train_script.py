@@ -1,0 +1,299 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+import contextlib
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import tempfile
+
+import pytest
+
+from sqair import checkpoints
+from sqair.data import mnist, moving_mnist
+from sqair.reporting import read_metrics
+
+TESTS = os.path.dirname(os.path.abspath(__file__))
+SCRIPTS = os.path.join(os.path.dirname(TESTS), "scripts")
+STUB = ("--model_config", os.path.join(TESTS, "stub_config.py"), "--fig_itr=0")
+TINY = (
+    "--n_units=1",
+    "--n_what=3",
+    "--glimpse_size=5",
+    "--seq_len=2",
+    "--stage_itr=5",
+    "--learning_rate=1e-3",
+)
+QUICK = (
+    "--batch_size=4",
+    "--k_particles=2",
+    "--num_threads=1",
+    "--report_loss_every=1",
+    "--eval_size_fraction=0.5",
+)
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory):
+    folder = str(tmp_path_factory.mktemp("data") / "set")
+    options = moving_mnist.Options(canvas_size=(30, 28), digit_scale=0.5, seq_len=4)
+    moving_mnist.create(folder, mnist.load_bundle(), options, num_train=30, num_valid=6, num_workers=1)
+    return folder
+
+
+@pytest.fixture
+def command(data_dir, tmp_path):
+    """The command line of a training into `tmp_path/out/multi_mnist/N`, with more flags."""
+
+    def command(*flags):
+        start = [sys.executable, os.path.join(SCRIPTS, "train.py"), "--data_dir", data_dir]
+        return [*start, "--results_dir", str(tmp_path / "out"), *QUICK, *flags]
+
+    return command
+
+
+@pytest.fixture
+def resume(tmp_path):
+    """The command line that goes on with the last run."""
+
+    def resume(*flags):
+        start = [sys.executable, os.path.join(SCRIPTS, "train.py"), "--resume"]
+        return [*start, "--results_dir", str(tmp_path / "out"), *flags]
+
+    return resume
+
+
+def environment():
+    return {**os.environ, "PYTHONPATH": TESTS, "CUDA_VISIBLE_DEVICES": ""}
+
+
+def run(arguments, **options):
+    done = subprocess.run(arguments, env=environment(), capture_output=True, text=True, **options)
+    return done.returncode, done.stdout, done.stderr
+
+
+def refused(result):
+    """The one sentence of a run that was refused."""
+    status, _, errors = result
+    assert status == 2, errors
+    assert errors.count("\n") == 1 and errors.endswith((".\n", ".)\n")), errors
+    return errors
+
+
+@contextlib.contextmanager
+def running(arguments, until):
+    """A training that has just written a line that starts with `until`; it is gone afterwards."""
+    process = subprocess.Popen(
+        arguments, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True
+    )
+    try:
+        for line in process.stdout:
+            if line.startswith(until):
+                break
+        else:
+            raise AssertionError(process.stderr.read())
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def folder_of(tmp_path, number=1):
+    return str(tmp_path / "out" / "multi_mnist" / str(number))
+
+
+def rows(folder):
+    return {(row["step"], row["source"]): row for row in read_metrics(os.path.join(folder, "metrics.csv"))}
+
+
+def content_of(path):
+    with open(path, "rb") as file:
+        return file.read()
+
+
+def files_of(folder):
+    """Every file of a folder with its content."""
+    found = {}
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            found[os.path.join(parent, name)] = content_of(os.path.join(parent, name))
+    return found
+
+
+def test_a_killed_run_of_the_model_goes_on_bit_for_bit(command, resume, tmp_path):
+    flags = ("--train_itr=8", "--log_itr=4", "--fig_itr=4", "--save_itr=3", "--schedule=1", *TINY)
+    status, output, errors = run(command(*flags))
+    assert (status, errors) == (0, "")
+    assert "step 8/8: T 3, bound" in output
+    with running(command(*flags), until="step 5/8"):
+        pass  # kill -9
+    assert checkpoints.latest(os.path.join(folder_of(tmp_path, 2), "checkpoints")).step == 3
+    status, output, errors = run(resume())
+    assert (status, errors) == (0, "") and "Resuming" in output and "at step 3" in output
+    whole, parts = folder_of(tmp_path, 1), folder_of(tmp_path, 2)
+    assert len(rows(whole)) == 8 + 2 * 2 and rows(parts) == rows(whole)
+    last = [checkpoints.latest(os.path.join(folder, "checkpoints")).values for folder in (whole, parts)]
+    assert all((last[0][name] == last[1][name]).all() for name in last[0])
+    names = [f"{kind}-{step}.png" for kind in ("glimpses", "tracking") for step in (4, 8)]
+    for name in names:
+        pictures = [content_of(os.path.join(folder, "figures", name)) for folder in (whole, parts)]
+        assert pictures[0] == pictures[1] != b""
+    stored = json.loads(content_of(os.path.join(whole, "flags.json")))
+    assert stored["n_units"] == 1 and stored["schedule"] == ["1"] and stored["train_itr"] == 8
+    assert sorted(os.listdir(os.path.join(whole, "configs"))) == ["data_config.py", "model_config.py"]
+
+
+@pytest.mark.parametrize("number, status", [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_saves_and_leaves_a_run_to_resume(command, resume, tmp_path, number, status):
+    flags = ("--train_itr=2000", "--save_itr=0", "--log_itr=0")
+    with running(command(*STUB, *flags), until="step 3/") as process:
+        process.send_signal(number)
+        output, errors = process.communicate()
+        assert (process.returncode, errors) == (status, "")
+    saved = checkpoints.latest(os.path.join(folder_of(tmp_path), "checkpoints")).step
+    assert saved >= 3 and output.splitlines()[-1].startswith(
+        f"Stopped by {number.name} at step {saved}, and saved"
+    )
+    if number == signal.SIGTERM:
+        done = run(resume(f"--train_itr={saved + 2}", "--learning_rate=0.5"))
+        assert done[0] == 0 and max(rows(folder_of(tmp_path)))[0] == saved + 2
+        record = json.loads(content_of(os.path.join(folder_of(tmp_path), "run.json")))
+        changed = record["sessions"][1]["changed"]
+        assert changed == {"learning_rate": [1e-5, 0.5], "train_itr": [2000, saved + 2]}
+
+
+def test_a_run_in_use_is_left_alone_and_another_gets_its_own_number(command, resume, tmp_path):
+    with running(command(*STUB, "--train_itr=1000000", "--save_itr=0"), until="step 1/"):
+        assert "multi_mnist/1 is in use by another process" in refused(run(resume()))
+        assert run(command(*STUB, "--train_itr=1"))[0] == 0
+    assert sorted(os.listdir(str(tmp_path / "out" / "multi_mnist"))) == ["1", "2"]
+
+
+def test_what_cannot_be_resumed_is_said(command, resume, tmp_path):
+    assert "There is no run to resume in" in refused(run(resume()))
+    assert run(command(*STUB, "--train_itr=2"))[0] == 0
+    folder = folder_of(tmp_path)
+    before = files_of(folder)
+    assert "--n_what=3 differs from the resumed run's 2" in refused(run(resume("--n_what=3")))
+    assert "--batch_size=5 differs from the resumed run's 4" in refused(run(resume("--batch_size=5")))
+    other = str(tmp_path / "other.py")
+    with open(other, "wb") as file:
+        file.write(content_of(os.path.join(TESTS, "stub_config.py")) + b"# changed")
+    assert f"--model_config={other} differs from the resumed run's" in refused(
+        run(resume("--model_config", other))
+    )
+    assert files_of(folder) == before
+    stored = json.loads(content_of(os.path.join(folder, "flags.json")))
+    with open(os.path.join(folder, "flags.json"), "w") as file:
+        json.dump(dict(stored, n_what=3), file)  # as if the checkpoint came from elsewhere
+    assert "Variable prior/unused has shape [2] in" in refused(run(resume("--train_itr=3")))
+
+
+def test_nothing_finite_stops_with_a_sentence_and_the_last_good_checkpoint(command, resume, tmp_path):
+    flags = (*STUB, "--train_itr=6", "--opt=sgd", "--learning_rate=1e30", "--save_itr=1", "--schedule=1")
+    sentence = refused(run(command(*flags)))
+    assert "was not applied: these terms are not finite: loss, normalised_vae" in sentence
+    assert "decoder/colour" in sentence and "change --learning_rate, --clip_norm or --seed" in sentence
+    kept = checkpoints.latest(os.path.join(folder_of(tmp_path), "checkpoints"))
+    assert kept.path + ", is kept" in sentence
+    status, output, errors = run(resume())
+    assert status == 2 and "With the same settings this will happen again" in output
+    assert f"Update {kept.step + 1} was not applied" in errors
+
+
+def test_flags_that_cannot_work_leave_nothing_behind(command, tmp_path):
+    assert "Unknown flag --learning_rat; did you mean --learning_rate?" in refused(
+        run(command(*STUB, "--learning_rat=1"))
+    )
+    assert "--k_particles=1 leaves no other particle" in refused(run(command(*STUB, "--k_particles=1")))
+    assert "nowhere" in refused(run(command(*STUB, "--data_dir=nowhere")))
+    assert not (tmp_path / "out").exists()
+
+
+UNPRIVILEGED = """
+import os, runpy, sys
+sys.path[:0] = sys.argv[1:3]
+from sqair import runs
+create = runs.create
+def create_unprivileged(*arguments):
+    was_root = os.geteuid() == 0  # whom permissions do not hold
+    if was_root:
+        os.seteuid(65534)
+    try:
+        return create(*arguments)
+    finally:
+        if was_root:
+            os.seteuid(0)
+runs.create = create_unprivileged
+sys.argv = sys.argv[3:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+def test_a_folder_that_is_read_only_is_said(command):
+    with tempfile.TemporaryDirectory() as parent:  # pytest's own folders are closed to others
+        os.chmod(parent, 0o555)
+        python, *arguments = command(*STUB, "--train_itr=1", f"--results_dir={parent}")
+        sentence = refused(run([python, "-c", UNPRIVILEGED, os.path.dirname(TESTS), SCRIPTS, *arguments]))
+        assert f"{parent}/multi_mnist cannot be written: Permission denied" in sentence
+        assert os.listdir(parent) == []
+
+
+def test_a_file_size_limit_is_said_and_what_was_saved_stays(command, resume, tmp_path):
+    def limited():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000))
+
+    assert run(command(*STUB, "--train_itr=2", "--log_itr=0"))[0] == 0
+    folder = os.path.join(folder_of(tmp_path), "checkpoints")
+    before = files_of(folder)
+    sentence = refused(run(resume("--train_itr=4"), preexec_fn=limited))
+    assert "model-4 cannot be written: File too large" in sentence
+    assert files_of(folder) == before
+    assert run(resume("--train_itr=4"))[0] == 0
+    assert [step for step, source in sorted(rows(folder_of(tmp_path)))] == [1, 2, 3, 4]
+
+
+def test_help_is_grouped(command):
+    status, output, errors = run(command(*STUB, "--help"))
+    assert (status, errors) == (0, "")
+    for text in (
+        "Run:",
+        "Training:",
+        "Reports:",
+        "--learning_rate (default 1e-05)",
+        "--[no]resume (default false)",
+    ):
+        assert text in output, text
+
+
+@pytest.mark.slow
+def test_a_killed_run_goes_on_on_several_threads(command, resume, tmp_path):
+    flags = ("--train_itr=8", "--log_itr=0", "--fig_itr=0", "--save_itr=3", *TINY, "--num_threads=0")
+    assert run(command(*flags))[0] == 0
+    with running(command(*flags), until="step 5/8"):
+        pass
+    assert run(resume())[0] == 0
+    whole, parts = rows(folder_of(tmp_path, 1)), rows(folder_of(tmp_path, 2))
+    assert list(whole) == list(parts)
+    for key, row in whole.items():
+        assert parts[key]["loss"] == pytest.approx(row["loss"], rel=1e-5)
+
+
+@pytest.mark.slow
+def test_a_test_run_of_the_shell_script(data_dir, tmp_path):
+    script = os.path.join(SCRIPTS, "train_multi_mnist.sh")
+    arguments = [
+        script,
+        "--test_run",
+        "--data_dir",
+        data_dir,
+        "--results_dir",
+        str(tmp_path),
+        *TINY,
+        *QUICK[:2],
+    ]
+    done = subprocess.run(
+        arguments, env=dict(environment(), PYTHON=sys.executable), capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (0, "")
