@@ -13,22 +13,23 @@ import time
 import numpy as np
 from absl import flags
 
-ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 from sqair import cli, runs
+
+SCRIPTS = os.path.dirname(os.path.abspath(__file__))
 
 flags.DEFINE_string("data_dir", os.path.join("data", "demo"), "Where the small data set goes.")
 flags.DEFINE_string("results_dir", "results", "Where the run goes, as demo/N.")
 flags.DEFINE_integer("train_itr", 1500, "Updates to train for.", lower_bound=1)
 
-DATA = ("--bundled_digits", "--overwrite", "--num_train=2000", "--num_valid=200")
+SEQUENCES = 200  # of the validation set
+DATA = ("--bundled_digits", "--overwrite", "--num_train=2000", f"--num_valid={SEQUENCES}")
 MODEL = ("--n_units=4", "--disc_step_bias=5")  # half as wide as the paper's, and eager to discover
 TRAINING = ("--batch_size=16", "--k_particles=3", "--learning_rate=1e-4")
 REPORTS = ("--report_loss_every=100", "--log_itr=500", "--fig_itr=500", "--save_itr=0", "--noeval_on_train")
 REPORTS += ("--eval_size_fraction=0.5",)
 
-SEQUENCES = 100  # of the validation set, to check and draw
 MIN_GAIN = 50.0  # nats per frame above the empty canvas
 OBJECTS = (0.3, 2.7)  # per frame; the data has 1, and there are 3 slots
 MIN_SHARE = 0.5  # of boxes that meet a digit
@@ -59,8 +60,8 @@ def main(flags):
     print(
         f"""
 Look at  {path}
-         Each pair of rows is a sequence: frames above, what the model makes of them below. A box is an object;
-         where tracking works it follows a digit and keeps its colour and number from frame to frame.
+         Each pair of rows is a sequence: frames above, what the model makes of them below. A box is an
+         object; where tracking works it follows a digit and keeps its colour and number from frame to frame.
 Then at  {folder}{os.sep}figures/ for how that came about, metrics.csv for the numbers, or
          .venv/bin/tensorboard --logdir {flags.results_dir}
 Took {time.time() - begin:.0f} s."""
@@ -73,13 +74,13 @@ Took {time.time() - begin:.0f} s."""
 def call(script, *arguments):
     """Runs one of the scripts as a user would, and ends with it if it fails."""
     print(f"\n$ .venv/bin/python scripts/{script} {' '.join(arguments)}", flush=True)
-    status = subprocess.call([sys.executable, os.path.join(ROOT, "scripts", script), *arguments])
+    status = subprocess.call([sys.executable, os.path.join(SCRIPTS, script), *arguments])
     if status:
         sys.exit(status)
 
 
 def empty_log_likelihood(images, output_std):
-    """Log-likelihood in nats per frame of `[T, B, H, W, C]` images under a canvas that nothing is drawn on."""
+    """Log-likelihood in nats per frame of `[T, B, H, W, C]` images under a canvas without objects."""
     log_prob = -0.5 * (images / output_std) ** 2 - np.log(output_std) - 0.5 * np.log(2 * np.pi)
     return float(np.mean(np.sum(log_prob, axis=(2, 3, 4))))
 
