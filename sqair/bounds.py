@@ -59,7 +59,9 @@ def learning_signal(log_weights, estimator):
         UserError: if the estimator is unknown, or needs more than one particle and has one.
     """
     if estimator not in ESTIMATORS:
-        raise UserError("--estimator={} is not known: use one of {}.".format(estimator, ", ".join(ESTIMATORS)))
+        raise UserError(
+            "--estimator={} is not known: use one of {}.".format(estimator, ", ".join(ESTIMATORS))
+        )
     k_particles = log_weights.shape.as_list()[1]
     if estimator != "reinforce" and k_particles < 2:
         raise UserError(

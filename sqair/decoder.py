@@ -48,7 +48,9 @@ class Decoder(snt.AbstractModule):
                 "output_scale", [], initializer=tf.constant_initializer(output_scale)
             )
             background = tf.constant_initializer(mean_image)
-            self._mean_image = tf.compat.v1.get_variable("mean_image", self._image_shape, initializer=background)
+            self._mean_image = tf.compat.v1.get_variable(
+                "mean_image", self._image_shape, initializer=background
+            )
             # The authors' release stores square roots.
             self._root_std = fixed_scalar("output_std_root", output_std**0.5)
             self._root_background_std = fixed_scalar("background_std_root", output_std**0.5)

@@ -7,7 +7,7 @@ import sonnet as snt
 import tensorflow as tf
 
 from sqair import ops
-from sqair.distributions import count_log_prob, count_probabilities, sampled_normal_log_prob
+from sqair.distributions import count_log_prob, count_probabilities, probability, sampled_normal_log_prob
 from sqair.networks import MLP, WhereStatistics, make_core, positive_scale
 from sqair.structures import Latents, LogProbs, Posterior
 
@@ -62,7 +62,7 @@ class DiscoveryCore(snt.AbstractModule):
         """Discovers one object, or none, in each row.
 
         Args:
-            padded_images: `[B, H + 2, W + 2, C]`.
+            padded_images: `[B, P, Q, C]`.
             image_index: `[m]` int32.
             context: `[m, 2 D]`, encodings of the image and of the propagated objects.
             noise: `StepNoise` of `[m, n]`.
@@ -80,7 +80,7 @@ class DiscoveryCore(snt.AbstractModule):
         what = what_loc + what_scale * noise.what
         logit = self._presence(ops.concat([features, what]))
         logit = ops.mask_absent_logit(logit, previous.presence)
-        prob = tf.sigmoid(logit)
+        prob = probability(logit)
         presence = tf.cast(noise.presence < prob, tf.float32) * previous.presence
         posterior = Posterior(what_loc, what_scale, where_loc, where_scale, prob)
         return DiscoveredSlot(what, where, presence, logit, posterior, hidden)
@@ -101,7 +101,7 @@ class Discovery(snt.AbstractModule):
         """Discovers the new objects of one frame.
 
         Args:
-            padded_images: `[B, H + 2, W + 2, C]`.
+            padded_images: `[B, P, Q, C]`.
             image_index: `[R]` int32, the image of each row.
             context: `[R, 2 D]`, encodings of the image and, in the last D, of the propagated objects.
             expected: `[R, 1]`, how many objects the prior expects to be propagated.
@@ -159,4 +159,3 @@ class Discovery(snt.AbstractModule):
             slots.append(slot)
             previous = slot._replace(presence_logit=(), posterior=())
         return slots
-

@@ -60,6 +60,11 @@ class AffineDiagonalNormal(snt.AbstractModule):
         return loc + scale * mixed_noise
 
 
+def probability(logit):
+    """The sigmoid, accurate where it is small too (`tf.sigmoid` returns 0 below about -18)."""
+    return tf.exp(tf.math.log_sigmoid(logit))
+
+
 def count_probabilities(presence_probs):
     """Distribution of how many slots are present when slot n needs slot n - 1.
 

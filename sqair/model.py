@@ -37,7 +37,9 @@ class SQAIRCell(snt.RNNCore):
         with self._enter_variable_scope():
             self._summary = MLP([hidden_size] * 2, name="object_summary")
             zeros = tf.zeros_initializer()
-            self._temporal_start = tf.compat.v1.get_variable("temporal_start", [1, hidden_size], initializer=zeros)
+            self._temporal_start = tf.compat.v1.get_variable(
+                "temporal_start", [1, hidden_size], initializer=zeros
+            )
             self._prior_start = tf.compat.v1.get_variable("prior_start", [1, hidden_size], initializer=zeros)
 
     def initial_state(self, rows):
@@ -72,7 +74,12 @@ class SQAIRCell(snt.RNNCore):
         image_index = tf.range(rows) // k_particles
 
         propagated = self._propagation(
-            inputs.image, image_index, state.latents, state.temporal_state, state.prior_state, noise.propagation
+            inputs.image,
+            image_index,
+            state.latents,
+            state.temporal_state,
+            state.prior_state,
+            noise.propagation,
         )
         encoding = tf.tile(inputs.image_encoding[:, None], [1, k_particles, 1])
         encoding = tf.reshape(encoding, [-1, encoding.shape.as_list()[-1]])
@@ -109,14 +116,22 @@ class SQAIRCell(snt.RNNCore):
         column = lambda tensors: tf.nest.map_structure(  # noqa: E731
             lambda x: x[..., None] if x.shape.ndims == 2 else x, tensors
         )
-        old = (propagated.latents, propagated.posterior, old_ids, propagated.temporal_state, propagated.prior_state)
+        old = (
+            propagated.latents,
+            propagated.posterior,
+            old_ids,
+            propagated.temporal_state,
+            propagated.prior_state,
+        )
         new = (discovered.latents, discovered.posterior, new_ids, new_states[0], new_states[1])
         packed = tf.concat([ops.concat(column(old)), ops.concat(column(new))], axis=1)
         kept = ops.keep_present(tf.concat([old_presence, new_presence], axis=1), packed, self._n_steps)
         kept = ops.split_like(kept, column(old))
         kept = tf.nest.map_structure(lambda x, like: x[..., 0] if like.shape.ndims == 2 else x, kept, old)
         latents, posterior, object_ids, temporal_state, prior_state = kept
-        next_state = SQAIRState(latents, temporal_state, prior_state, object_ids, last_id, state.time_step + 1.0)
+        next_state = SQAIRState(
+            latents, temporal_state, prior_state, object_ids, last_id, state.time_step + 1.0
+        )
         return (latents, posterior, object_ids), next_state
 
     @property
@@ -130,7 +145,11 @@ class SQAIRCell(snt.RNNCore):
     def output_size(self):
         """Shapes of `StepOutputs`, without the rows."""
         slots, scalar = tf.TensorShape([self._n_steps]), tf.TensorShape([])
-        what, where, counts = slots.concatenate(self._n_what), slots.concatenate(4), tf.TensorShape([self._n_steps + 1])
+        what, where, counts = (
+            slots.concatenate(self._n_what),
+            slots.concatenate(4),
+            tf.TensorShape([self._n_steps + 1]),
+        )
         log_probs = LogProbs(slots, slots, scalar)
         return StepOutputs(
             Latents(what, where, slots, slots),
@@ -207,10 +226,11 @@ class SQAIR(snt.AbstractModule):
         self.n_steps, self.n_what = n_steps_per_image, n_what
         self._debug = debug
         hidden_size = UNITS * n_units
-        channels = mean_image.shape[-1]
         with self._enter_variable_scope(), static_gradients():
             self._image_encoder = ImageEncoder(hidden_size)
-            glimpse_encoder = GlimpseEncoder(glimpse_size, channels, hidden_size, n_what, masked_glimpse)
+            glimpse_encoder = GlimpseEncoder(
+                mean_image.shape, glimpse_size, hidden_size, n_what, masked_glimpse
+            )
             propagation = Propagation(
                 PropagationCore(
                     glimpse_encoder,
@@ -221,12 +241,16 @@ class SQAIR(snt.AbstractModule):
                     transform_var_bias,
                     prop_step_bias,
                 ),
-                PropagationPrior(n_what, hidden_size, prior_transition, prop_prior_type, prop_prior_step_bias),
+                PropagationPrior(
+                    n_what, hidden_size, prior_transition, prop_prior_type, prop_prior_step_bias
+                ),
                 compact,
             )
             discovery = Discovery(
                 DiscoveryCore(glimpse_encoder, hidden_size, transition, transform_var_bias, disc_step_bias),
-                DiscoveryPrior(n_steps_per_image, disc_prior_type, step_success_prob, scale_prior, rec_where_prior),
+                DiscoveryPrior(
+                    n_steps_per_image, disc_prior_type, step_success_prob, scale_prior, rec_where_prior
+                ),
                 compact,
             )
             self._cell = SQAIRCell(propagation, discovery, hidden_size, n_steps_per_image, n_what, compact)
@@ -258,9 +282,13 @@ class SQAIR(snt.AbstractModule):
 
     def _decode(self, images, steps, k_particles):
         """All frames of all particles at once."""
-        decoded = self._decoder(*[_merge(x, 0) for x in (steps.latents.what, steps.latents.where, steps.latents.presence)])
+        decoded = self._decoder(
+            *[_merge(x, 0) for x in (steps.latents.what, steps.latents.where, steps.latents.presence)]
+        )
         targets = tf.tile(images[:, :, None], [1, 1, k_particles, 1, 1, 1])
-        log_likelihood = self._decoder.log_likelihood(tf.reshape(targets, [-1] + images.shape.as_list()[2:]), decoded)
+        log_likelihood = self._decoder.log_likelihood(
+            tf.reshape(targets, [-1] + images.shape.as_list()[2:]), decoded
+        )
         rows = tf.shape(steps.log_q)[1]
         by_time = lambda x: tf.reshape(x, tf.stack([-1, rows] + x.shape.as_list()[1:]))  # noqa: E731
         log_likelihood = by_time(log_likelihood)

@@ -61,7 +61,9 @@ class VanillaRNN(snt.RNNCore):
 
     def _make_weights(self, input_size):
         def linear(name, size):
-            weights = tf.compat.v1.get_variable(name + "/w", [size, self._hidden_size], initializer=_linear_init(size))
+            weights = tf.compat.v1.get_variable(
+                name + "/w", [size, self._hidden_size], initializer=_linear_init(size)
+            )
             return weights, tf.compat.v1.get_variable(
                 name + "/b", [self._hidden_size], initializer=tf.zeros_initializer()
             )
@@ -149,11 +151,11 @@ class WhatStatistics(NamedTuple):
 class GlimpseEncoder(snt.AbstractModule):
     """`q(what | image, where)`: reads a glimpse and encodes it; shared by discovery and propagation."""
 
-    def __init__(self, glimpse_size, channels, hidden_size, n_what, masked, name="glimpse_encoder"):
-        """Args: glimpse_size: int g; channels: int C; hidden_size: int D; n_what: int Z; masked: use masks?"""
+    def __init__(self, image_shape, glimpse_size, hidden_size, n_what, masked, name="glimpse_encoder"):
+        """Args: image_shape: ints (H, W, C); glimpse_size: int g; hidden_size: int D; n_what: int Z; masked: use masks?"""
         super().__init__(name=name)
         self._glimpse_size = glimpse_size
-        self._channels = channels
+        self._image_size, self._channels = tuple(image_shape[:2]), image_shape[2]
         with self._enter_variable_scope():
             self._mlp = MLP([hidden_size] * 2)
             self._statistics = snt.Linear(2 * n_what, name="statistics")
@@ -175,7 +177,7 @@ class GlimpseEncoder(snt.AbstractModule):
         """Statistics of what is at `where`.
 
         Args:
-            padded_images: `[B, H + 2, W + 2, C]` from `spatial_transformer.pad_images`.
+            padded_images: `[B, P, Q, C]` from `spatial_transformer.pad_images`.
             image_index: `[m]` int32, the image of each row.
             where: `[m, 4]` logits.
             mask: `[m, g * g * C]` from `mask`, or None.
@@ -183,7 +185,9 @@ class GlimpseEncoder(snt.AbstractModule):
         Returns:
             `WhatStatistics`, `[m, Z]` each.
         """
-        glimpses = spatial_transformer.read_glimpses(padded_images, image_index, where, self._glimpse_size)
+        glimpses = spatial_transformer.read_glimpses(
+            padded_images, self._image_size, image_index, where, self._glimpse_size
+        )
         if mask is not None and mask.shape.as_list()[1]:
             glimpses *= mask
         loc, scale = tf.split(self._statistics(self._mlp(glimpses)), 2, axis=-1)

@@ -61,7 +61,9 @@ def _scalars(steps, log_likelihood, squared_error, batch, log_weights, weights):
     seq_len = tf.cast(tf.shape(batch.images)[0], tf.float32)
 
     def mean(per_row):
-        per_sequence = tf.reduce_mean(tf.reshape(per_row, tf.stack([-1, tf.shape(weights)[0], k_particles])), axis=0)
+        per_sequence = tf.reduce_mean(
+            tf.reshape(per_row, tf.stack([-1, tf.shape(weights)[0], k_particles])), axis=0
+        )
         return tf.reduce_mean(tf.reduce_sum(weights * per_sequence, axis=-1))
 
     counts = tf.reduce_sum(steps.latents.presence, axis=-1)

@@ -50,7 +50,9 @@ class DiscoveryPrior(snt.AbstractModule):
                 zeros = tf.zeros_initializer()
                 later = tf.constant_initializer([FIRST_FRAME_BIAS] + [0.0] * n_steps)
                 self._bias = tf.compat.v1.get_variable("count_bias", [n_steps + 1], initializer=zeros)
-                self._later_bias = tf.compat.v1.get_variable("count_later_bias", [n_steps + 1], initializer=later)
+                self._later_bias = tf.compat.v1.get_variable(
+                    "count_later_bias", [n_steps + 1], initializer=later
+                )
                 self._logits = MLP([COUNT_HIDDEN], n_steps + 1, name="count")
 
     def _build(self, latents, propagated_features, expected, time_step):

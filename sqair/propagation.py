@@ -11,6 +11,7 @@ from sqair.distributions import (
     AffineDiagonalNormal,
     bernoulli_log_prob,
     normal_log_prob,
+    probability,
     sampled_normal_log_prob,
 )
 from sqair.networks import MLP, WhereStatistics, fixed_scalar, make_core, positive_scale
@@ -129,7 +130,7 @@ class PropagationCore(snt.AbstractModule):
         """Takes a first glimpse near an object's last location; it depends on the past alone.
 
         Args:
-            padded_images: `[B, H + 2, W + 2, C]`.
+            padded_images: `[B, P, Q, C]`.
             image_index: `[m]` int32.
             where_tm1: `[m, 4]` logits.
             temporal_state: `[m, D]`.
@@ -145,7 +146,7 @@ class PropagationCore(snt.AbstractModule):
         """Propagates one object in each row, or lets it vanish.
 
         Args:
-            padded_images: `[B, H + 2, W + 2, C]`.
+            padded_images: `[B, P, Q, C]`.
             image_index: `[m]` int32.
             past: `PastObject`.
             previous: `SlotCarry` of the slot before.
@@ -169,7 +170,7 @@ class PropagationCore(snt.AbstractModule):
 
         logit = self._presence(ops.concat([features, past.temporal_state, what]))
         logit = ops.mask_absent_logit(logit, past.presence)
-        prob = tf.sigmoid(logit)
+        prob = probability(logit)
         presence = tf.cast(past.noise.presence < prob, tf.float32) * past.presence
         posterior = Posterior(what_loc, what_scale, where_loc, where_scale, prob)
         return PropagatedSlot(SlotCarry(what, where, presence, hidden), logit, posterior, temporal_state)
@@ -199,7 +200,7 @@ class Propagation(snt.AbstractModule):
         """Propagates the objects of one frame.
 
         Args:
-            padded_images: `[B, H + 2, W + 2, C]`.
+            padded_images: `[B, P, Q, C]`.
             image_index: `[R]` int32, the image of each row.
             past: `Latents` of the last frame.
             temporal_state, prior_state: `[R, N, D]`.

@@ -36,7 +36,9 @@ def _core(reference, ours, kind):
     return {reference + theirs: ours + name for theirs, name in _CORES[kind].items()}
 
 
-def reference_to_ours(masked_glimpse=True, rec_where_prior=True, disc_prior_type="cat", prop_prior_type="rnn"):
+def reference_to_ours(
+    masked_glimpse=True, rec_where_prior=True, disc_prior_type="cat", prop_prior_type="rnn"
+):
     """The map for a model built with these flags and the default cores.
 
     Variables of parts that a flag switches off do not exist.
@@ -100,14 +102,17 @@ def _discovery(rec_where_prior, disc_prior_type):
 def _propagation(prop_prior_type):
     names = {
         _PROP + "/stochastic_transform_param/scale_offset": "propagation_core/where_statistics/scale_offset",
-        _PROP + "/affine_diag_normal/cholesky_scale": "propagation_core/affine_diagonal_normal/cholesky_scale",
+        _PROP
+        + "/affine_diag_normal/cholesky_scale": "propagation_core/affine_diagonal_normal/cholesky_scale",
         _PROP + "/where_update_scale": "propagation_core/where_update_scale",
         _PROP + "/what/gaussian_from_param_vec/min_std": "propagation_core/what_min_scale",
         "propagation/sequential_ssm/propagation/vanilla_rnn_initial_state_0/w": "propagation/start",
         "sequence/sequential_air/propagation/gru_initial_state_0/w": "sqair_cell/temporal_start",
         "sequence/sequential_air/propagation/gru_1_initial_state_0/w": "sqair_cell/prior_start",
     }
-    names.update(_mlp("sequence/sequential_air/sqair_timestep", "sqair_cell/object_summary", 2, has_output=False))
+    names.update(
+        _mlp("sequence/sequential_air/sqair_timestep", "sqair_cell/object_summary", 2, has_output=False)
+    )
     names.update(_mlp(_PROP + "/rnn_inpt", "propagation_core/glimpse_shift", 1))
     names.update(_core("propagation/vanilla_rnn", "propagation_core/transition", "VanillaRNN"))
     names.update(_mlp(_PROP + "/stochastic_transform_param", "propagation_core/where_statistics/mlp", 2))

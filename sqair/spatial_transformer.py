@@ -30,15 +30,21 @@ def coordinates(where):
 
 
 def pad_images(images):
-    """Adds the border of zeros that `read_glimpses` expects: `[n, H, W, C]` to `[n, H + 2, W + 2, C]`."""
-    return tf.pad(images, [[0, 0], [1, 1], [1, 1], [0, 0]])
+    """Adds the border of zeros that `read_glimpses` expects: `[n, H, W, C]` to `[n, P, Q, C]`.
+
+    One pixel before, and after so many that P - 1 and Q - 1 are powers of two: then the division of pixel
+    coordinates by them, which the resampling needs, is exact.
+    """
+    after = [2 ** int(np.ceil(np.log2(size + 1))) - size for size in images.shape.as_list()[1:3]]
+    return tf.pad(images, [[0, 0], [1, after[0]], [1, after[1]], [0, 0]])
 
 
-def read_glimpses(padded_images, image_index, where, glimpse_size):
+def read_glimpses(padded_images, image_size, image_index, where, glimpse_size):
     """Samples glimpses bilinearly; everything beyond the image is zero.
 
     Args:
-        padded_images: `[n, H + 2, W + 2, C]` float32, from `pad_images`.
+        padded_images: `[n, P, Q, C]` float32, from `pad_images`.
+        image_size: ints (H, W), without the border.
         image_index: `[m]` int32, the image each glimpse is read from.
         where: `[m, 4]` float32 logits.
         glimpse_size: int g.
@@ -46,14 +52,13 @@ def read_glimpses(padded_images, image_index, where, glimpse_size):
     Returns:
         `[m, g * g * C]` float32.
     """
-    height, width, channels = padded_images.shape.as_list()[1:]
+    padded_height, padded_width, channels = padded_images.shape.as_list()[1:]
     scale, shift = coordinates(where)
-    # Boxes are in units of the padded image, from the centre of its first pixel to that of its last.
-    corners = tf.concat([shift - scale, shift + scale], axis=-1)  # x0, y0, x1, y1
+    corners = tf.concat([shift - scale, shift + scale], axis=-1)  # x0, y0, x1, y1 in [-1, 1]
     corners = tf.gather(corners, [1, 0, 3, 2], axis=-1)  # y0, x0, y1, x1
-    inner = np.array([height - 3, width - 3] * 2, np.float32)
-    outer = np.array([height - 1, width - 1] * 2, np.float32)
-    boxes = corners * (0.5 * inner / outer) + (0.5 * inner + 1.0) / outer
+    half = np.array([image_size[0] - 1, image_size[1] - 1] * 2, np.float32) / 2.0
+    pixels = (corners + 1.0) * half + 1.0  # of the padded image
+    boxes = pixels / np.array([padded_height - 1, padded_width - 1] * 2, np.float32)
     glimpses = tf.image.crop_and_resize(
         padded_images, boxes, box_indices=image_index, crop_size=[glimpse_size] * 2
     )
@@ -79,20 +84,12 @@ def write_weights(where, image_size, glimpse_size):
 
 
 def _axis_weights(scale, shift, length, glimpse_size):
-    """`[m, length, g]`: the weight max(0, 1 - |u - j|) of glimpse pixel j at canvas pixel x, u = (x - shift) / scale.
-
-    One bilinear resampling of an identity matrix, whose rows lie in the channels, gives all weights at once.
-    """
-    first = (-1.0 - shift) / scale  # glimpse coordinate of the first canvas pixel
-    last = (1.0 - shift) / scale
-    inner, outer = glimpse_size - 1.0, glimpse_size + 1.0
-    first, last = [u * (0.5 * inner / outer) + (0.5 * inner + 1.0) / outer for u in (first, last)]
-    nothing = tf.zeros_like(first)
-    identity = np.pad(np.eye(glimpse_size, dtype=np.float32), [[1, 1], [0, 0]])[None, :, None, :]
-    boxes = tf.concat([first, nothing, last, nothing], axis=-1)
-    index = tf.zeros_like(boxes[:, 0], dtype=tf.int32)
-    weights = tf.image.crop_and_resize(identity, boxes, box_indices=index, crop_size=[length, 1])
-    return tf.squeeze(weights, axis=2)
+    """`[m, length, g]`: the weight max(0, 1 - |u - j|) of glimpse pixel j at canvas pixel x, u = (x - shift) / scale."""
+    canvas = np.linspace(-1.0, 1.0, length, dtype=np.float32)
+    last = glimpse_size - 1.0
+    glimpse_pixel = (canvas - shift) * (0.5 * last / scale) + 0.5 * last  # [m, length]
+    distance = tf.abs(glimpse_pixel[:, :, None] - np.arange(glimpse_size, dtype=np.float32))
+    return tf.nn.relu(1.0 - distance)
 
 
 def boxes_from_logits(where, image_size):

@@ -138,7 +138,9 @@ def _gather_nd(operation, gradient):
 def _select(operation, gradient):
     condition, x, y = operation.inputs
     nothing = tf.zeros_like(gradient)
-    chosen, rejected = [tf.compat.v2.where(condition, *pair) for pair in ((gradient, nothing), (nothing, gradient))]
+    chosen, rejected = [
+        tf.compat.v2.where(condition, *pair) for pair in ((gradient, nothing), (nothing, gradient))
+    ]
     return None, None if _constant(x) else _like(chosen, x), None if _constant(y) else _like(rejected, y)
 
 

@@ -73,11 +73,15 @@ def load_case(path):
         UserError: if one of them is missing, unreadable or incomplete.
     """
     if not path.endswith(".npz"):
-        raise UserError("{} is not a case: give the path of a CASE.npz with CASE.flags.json beside it.".format(path))
+        raise UserError(
+            "{} is not a case: give the path of a CASE.npz with CASE.flags.json beside it.".format(path)
+        )
     flags_path = path[: -len(".npz")] + ".flags.json"
     for file in (path, flags_path):
         if not os.path.isfile(file):
-            raise UserError("{} does not exist: a case is CASE.npz with CASE.flags.json beside it.".format(file))
+            raise UserError(
+                "{} does not exist: a case is CASE.npz with CASE.flags.json beside it.".format(file)
+            )
     try:
         with np.load(path, allow_pickle=False) as stored:
             arrays = {key: stored[key] for key in stored.files}
@@ -163,7 +167,9 @@ def _output_error(name, outputs, stored):
         raise UserError("The case holds output/{}, which this model does not have.".format(name))
     ours, theirs = np.float64(outputs[name]), np.float64(stored[name])
     if ours.size != theirs.size:
-        raise UserError("output/{} has shape {} where the flags give {}.".format(name, theirs.shape, ours.shape))
+        raise UserError(
+            "output/{} has shape {} where the flags give {}.".format(name, theirs.shape, ours.shape)
+        )
     ours = ours.reshape(theirs.shape)
     if name in ONLY_WHERE_PRESENT or name.startswith(("what_", "where_")):
         present = np.float64(stored["presence"]) == 1
@@ -191,7 +197,11 @@ def run(case):
     seq_len, batch_size = images.shape[:2]
     k_particles = case.k_particles
     names = reference_to_ours(
-        **{key: case.flags[key] for key in ("masked_glimpse", "rec_where_prior", "disc_prior_type", "prop_prior_type") if key in case.flags}
+        **{
+            key: case.flags[key]
+            for key in ("masked_glimpse", "rec_where_prior", "disc_prior_type", "prop_prior_type")
+            if key in case.flags
+        }
     )
     with tf.Graph().as_default():
         model = SQAIR(np.zeros(images.shape[2:], np.float32), **case.flags)
@@ -208,8 +218,9 @@ def run(case):
         gradients = tf.gradients(result.loss, [variables[names[name]] for name in wanted])
         gradients = [tf.convert_to_tensor(g) if g is not None else tf.constant(0.0) for g in gradients]
         with tf.compat.v1.Session() as session:
-            for variable, value in assignments:
-                variable.load(value, session)
+            session.run(
+                [v.initializer for v, _ in assignments], {v.initial_value: value for v, value in assignments}
+            )
             fetches = named_outputs(result, k_particles), dict(zip(wanted, gradients))
             return session.run(fetches, {image_placeholder: images.astype(np.float32) / np.float32(scale)})
 
@@ -243,13 +254,17 @@ def _assignments(case, names, variables):
     missing, unknown = sorted(set(names) - set(params)), sorted(set(params) - set(names))
     if missing or unknown:
         what = "has no param/" + missing[0] if missing else "has param/" + unknown[0]
-        raise UserError("The case {}, {} by its flags.".format(what, "which is needed" if missing else "unknown"))
+        raise UserError(
+            "The case {}, {} by its flags.".format(what, "which is needed" if missing else "unknown")
+        )
     assignments = []
     for name, ours in names.items():
         variable, value = variables[ours], params[name].astype(np.float32)
         shape = variable.shape.as_list()
         if value.shape != tuple(shape):
-            raise UserError("param/{} has shape {} where the flags give {}.".format(name, value.shape, tuple(shape)))
+            raise UserError(
+                "param/{} has shape {} where the flags give {}.".format(name, value.shape, tuple(shape))
+            )
         assignments.append((variable, value))
     return assignments
 
