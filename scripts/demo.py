@@ -19,10 +19,9 @@ from sqair import cli, runs
 
 SCRIPTS = os.path.dirname(os.path.abspath(__file__))
 
-flags.DEFINE_string("data_dir", os.path.join("data", "demo"), "Where the small data set goes.")
-flags.DEFINE_string("results_dir", "results", "Where the run goes, as demo/N.")
 flags.DEFINE_integer("train_itr", 1500, "Updates to train for.", lower_bound=1)
 
+DATA_DIR, RESULTS_DIR, RUN_NAME = os.path.join("data", "demo"), "results", "demo"
 SEQUENCES = 200  # of the validation set
 DATA = ("--bundled_digits", "--overwrite", "--num_train=2000", f"--num_valid={SEQUENCES}")
 MODEL = ("--n_units=4", "--disc_step_bias=5")  # half as wide as the paper's, and eager to discover
@@ -37,15 +36,14 @@ MIN_SHARE = 0.5  # of boxes that meet a digit
 
 def main(flags):
     begin = time.time()
-    call("create_multi_mnist_dataset.py", f"--data_dir={flags.data_dir}", *DATA)
-    where = (f"--results_dir={flags.results_dir}", "--run_name=demo")
-    train_itr = f"--train_itr={flags.train_itr}"
-    call("train.py", f"--data_dir={flags.data_dir}", *where, train_itr, *MODEL, *TRAINING, *REPORTS)
+    call("create_multi_mnist_dataset.py", f"--data_dir={DATA_DIR}", *DATA)
+    where = (f"--data_dir={DATA_DIR}", f"--results_dir={RESULTS_DIR}", f"--run_name={RUN_NAME}")
+    call("train.py", *where, f"--train_itr={flags.train_itr}", *MODEL, *TRAINING, *REPORTS)
 
     print("\nChecking what it has learned ...", flush=True)
     from sqair import evaluation, visualization
 
-    folder = runs.find(flags.results_dir, "demo")
+    folder = runs.find(RESULTS_DIR, RUN_NAME)
     evaluator, _ = evaluation.open_run(folder)
     numbers = evaluator.evaluate("valid")
     seen = evaluator.predict("valid", SEQUENCES)
@@ -55,7 +53,7 @@ def main(flags):
         seen.images, seen.reconstructions, seen.boxes, seen.presence, seen.object_ids
     )
     path = os.path.join(folder, "demo.png")
-    with runs.writing_into(path), open(path, "wb") as file:
+    with runs.replacing(path, "wb") as file:
         file.write(visualization.to_png(figure))
     print(
         f"""
@@ -63,7 +61,7 @@ Look at  {path}
          Each pair of rows is a sequence: frames above, what the model makes of them below. A box is an
          object; where tracking works it follows a digit and keeps its colour and number from frame to frame.
 Then at  {folder}{os.sep}figures/ for how that came about, metrics.csv for the numbers, or
-         .venv/bin/tensorboard --logdir {flags.results_dir}
+         .venv/bin/tensorboard --logdir {RESULTS_DIR}
 Took {time.time() - begin:.0f} s."""
     )
     if not passed:

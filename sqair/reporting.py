@@ -8,7 +8,7 @@ import time
 
 import tensorflow.compat.v1 as tf
 
-from sqair.runs import writing_into
+from sqair.runs import replacing, writing_into
 
 BATCH, TRAIN, VALID = (
     "batch",
@@ -33,12 +33,9 @@ class Metrics:
         self._columns = [*_KEYS, *names]
         rows = [] if last_step is None else [row for row in read_metrics(path) if row["step"] <= last_step]
         self._known = {(row["step"], row["source"]) for row in rows}
-        with writing_into(path):
-            with open(path + ".partial", "w", newline="") as file:
-                writer = csv.DictWriter(file, self._columns, lineterminator="\n", extrasaction="ignore")
-                writer.writeheader()
-                writer.writerows({key: _text(value) for key, value in row.items()} for row in rows)
-            os.replace(path + ".partial", path)
+        with replacing(path) as file:
+            file.write(",".join(self._columns) + "\n")
+            file.writelines(self._line(row) for row in rows)
 
     def has(self, step, source):
         """Whether there is a row already."""
@@ -47,9 +44,12 @@ class Metrics:
     def write(self, step, source, numbers):
         """Adds a row; `numbers` is a dict of name -> number."""
         row = dict(numbers, step=step, source=source)
-        with writing_into(self._path), open(self._path, "a", newline="") as file:
-            file.write(",".join(_text(row.get(name)) for name in self._columns) + "\n")
+        with writing_into(self._path), open(self._path, "a") as file:
+            file.write(self._line(row))
         self._known.add((step, source))
+
+    def _line(self, row):
+        return ",".join(_text(row.get(name)) for name in self._columns) + "\n"
 
 
 def read_metrics(path):

@@ -127,12 +127,9 @@ class Run:
                 )
 
     def _write_json(self, name, content):
-        path = os.path.join(self.folder, name)
-        with writing_into(path):
-            with open(path + ".partial", "w") as file:
-                json.dump(content, file, indent=2, sort_keys=True)
-                file.write("\n")
-            os.replace(path + ".partial", path)
+        with replacing(os.path.join(self.folder, name)) as file:
+            json.dump(content, file, indent=2, sort_keys=True)
+            file.write("\n")
 
 
 def create(results_dir, run_name):
@@ -234,6 +231,25 @@ def read_json(path):
             return json.load(file)
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read: {error}; is this the folder of a run?") from None
+
+
+@contextlib.contextmanager
+def replacing(path, mode="w"):
+    """A file to write that takes the place of `path` once it is complete, and vanishes if that fails.
+
+    Raises:
+        UserError: if it can't be written.
+    """
+    partial = path + ".partial"
+    with writing_into(path):
+        try:
+            with open(partial, mode) as file:
+                yield file
+            os.replace(partial, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.remove(partial)
+            raise
 
 
 @contextlib.contextmanager

@@ -14,7 +14,7 @@ from sqair import checkpoints
 from sqair.errors import UserError
 from sqair.evaluation import Evaluator
 from sqair.reporting import BATCH, TRAIN, VALID, Console, Metrics, TensorBoard
-from sqair.runs import writing_into
+from sqair.runs import replacing, writing_into
 from sqair.training_graph import NonFiniteError
 
 ROLLING_SECONDS = 600.0
@@ -182,11 +182,10 @@ class _Session:
             size = visualization.to_array(figure).shape[:2]
             png = visualization.to_png(figure)
             self._tensorboard.write_image(step, VALID, name, png, size)
-            with writing_into(paths[name]):
+            with writing_into(self._run.figures):
                 os.makedirs(self._run.figures, exist_ok=True)
-                with open(paths[name] + ".partial", "wb") as file:
-                    file.write(png)
-                os.replace(paths[name] + ".partial", paths[name])
+            with replacing(paths[name], "wb") as file:
+                file.write(png)
 
     def _current_evaluator(self):
         if self._evaluator is None:
