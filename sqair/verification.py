@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from sqair import bounds, objective
 from sqair.errors import UserError
+from sqair.evaluation import session_config
 from sqair.model import SQAIR
 from sqair.reference_names import reference_to_ours
 from sqair.structures import FrameNoise, SequenceBatch, StepNoise
@@ -217,7 +218,7 @@ def run(case):
         wanted = [name for name in names if names[name] in trainable]
         gradients = tf.gradients(result.loss, [variables[names[name]] for name in wanted])
         gradients = [tf.convert_to_tensor(g) if g is not None else tf.constant(0.0) for g in gradients]
-        with tf.compat.v1.Session() as session:
+        with tf.compat.v1.Session(config=session_config(0)) as session:
             session.run(
                 [v.initializer for v, _ in assignments], {v.initial_value: value for v, value in assignments}
             )
