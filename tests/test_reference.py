@@ -148,7 +148,7 @@ def test_a_written_case_has_the_golden_format(tmp_path):
 @pytest.mark.parametrize("prior, m", [("rnn", -0.5), ("rw", 1 / (1 + np.exp(8.8)) - 0.5)])
 def test_expected_propagations_in_the_first_frame(prior, m):
     flags = dict(reference_cases.DEFAULT_FLAGS, prop_prior_type=prior)
-    params = reference_cases.init_params(flags)
+    params = reference_cases.init_params(flags, reference_cases.DEFAULT_IMAGE)
     noise = reference_cases.draw_noise(dict(flags, T=1), np.random.RandomState(0))
     objects = [empty_object(params, flags, 6) for _ in range(3)]
     images = np.zeros((6,) + reference_cases.DEFAULT_IMAGE)

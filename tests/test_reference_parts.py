@@ -26,7 +26,7 @@ def test_number_of_steps_against_enumeration():
 @pytest.mark.parametrize("first_frame", [True, False])
 def test_count_priors_are_distributions(first_frame):
     flags = reference_cases.DEFAULT_FLAGS
-    params = reference_cases.init_params(flags)
+    params = reference_cases.init_params(flags, reference_cases.DEFAULT_IMAGE)
     m = np.full(4, 0.1)
     log_p = discovery_count_log_prior(params, flags, np.arange(4), m, first_frame)
     np.testing.assert_allclose(np.sum(np.exp(log_p)), 1)
