@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Noise: the same for the same key, never shared between keys, of the right distribution; resampling."""
+
+import itertools
+
+import numpy as np
+import pytest
+import tensorflow.compat.v1 as tf
+from scipy import stats
+from tf_run import run
+
+from sqair import noise
+
+SIZES = dict(seq_len=3, batch_size=2, k_particles=4, n_steps=3, n_what=5)
+
+
+def arrays(drawn):
+    """`kind_field` to array."""
+    return {
+        "{}_{}".format(kind, field): value
+        for kind, step_noise in drawn._asdict().items()
+        for field, value in step_noise._asdict().items()
+    }
+
+
+def test_shapes_and_order():
+    drawn = noise.draw(1, 0, "train", **SIZES)
+    for name, tensor in arrays(drawn).items():
+        last = {"what": [5], "where": [4], "presence": []}[name.split("_")[1]]
+        assert tensor.shape.as_list() == [3, 2, 4, 3] + last, name
+        assert tensor.dtype == tf.float32
+
+
+def test_the_same_key_gives_the_same_numbers():
+    step = tf.placeholder(tf.int64, [])
+    drawn = noise.draw(5, step, "train", **SIZES)
+    first, second = run(drawn, {step: 3}), run(drawn, {step: 3})
+    constant = run(noise.draw(tf.constant(5), 3, "train", **SIZES))
+    for a, b, c in zip(tf.nest.flatten(first), tf.nest.flatten(second), tf.nest.flatten(constant)):
+        np.testing.assert_array_equal(a, b)
+        np.testing.assert_array_equal(a, c)
+
+
+def test_sizes_may_be_tensors():
+    sizes = dict(SIZES, seq_len=tf.placeholder(tf.int32, []), batch_size=tf.placeholder(tf.int32, []))
+    drawn = noise.draw(0, 0, "eval", **sizes)
+    values = run(drawn, {sizes["seq_len"]: 2, sizes["batch_size"]: 6})
+    assert values.discovery.what.shape == (2, 6, 4, 3, 5)
+    assert values.propagation.presence.shape == (2, 6, 4, 3)
+
+
+def test_no_two_keys_share_their_numbers():
+    """Any kind, field, seed and step against any other, resampling included."""
+    drawn = {}
+    sizes = dict(SIZES, n_what=4)  # the shape of `where`, so that the same key would give the same numbers
+    for seed, step, kind in itertools.product((0, 1, 2, 1000), (0, 1, 2, 1000), ("train", "eval")):
+        for name, tensor in arrays(noise.draw(seed, step, kind, **sizes)).items():
+            drawn[seed, step, kind, name] = tensor
+    seen = {}
+    for key, value in run(drawn).items():
+        numbers = tuple(value.ravel()[:8])
+        assert len(set(numbers)) == 8
+        assert numbers not in seen, "{} and {} share their noise".format(key, seen.get(numbers))
+        seen[numbers] = key
+
+
+def test_neighbouring_keys_are_independent():
+    sizes = dict(SIZES, batch_size=200, n_what=4)
+    step = tf.placeholder(tf.int64, [])
+    tensors = [arrays(noise.draw(seed, step, kind, **sizes)) for seed in (0, 1) for kind in ("train", "eval")]
+    normal = [x[name] for x in tensors for name in x if not name.endswith("presence")]
+    columns = [value.ravel() for i in (0, 1) for value in run(normal, {step: i})]
+    correlation = np.corrcoef(columns)
+    np.fill_diagonal(correlation, 0.0)
+    assert np.max(np.abs(correlation)) < 5 / np.sqrt(columns[0].size)
+
+
+def test_distributions():
+    values = run(noise.draw(3, 7, "train", **dict(SIZES, batch_size=300)))
+    for step_noise in values:
+        for normal in step_noise[:2]:
+            assert stats.kstest(normal.ravel(), "norm").pvalue > 1e-3
+        assert stats.kstest(step_noise.presence.ravel(), "uniform").pvalue > 1e-3
+        assert step_noise.presence.min() >= 0
+        assert step_noise.presence.max() < 1
+
+
+def test_mode_is_no_noise():
+    drawn = noise.mode(**SIZES)
+    for step_noise, shapes in zip(run(drawn), noise.draw(0, 0, "eval", **SIZES)):
+        assert not step_noise.what.any()
+        assert not step_noise.where.any()
+        assert np.all(step_noise.presence == 0.5)
+        for value, like in zip(step_noise, shapes):
+            assert list(value.shape) == like.shape.as_list()
+
+
+# Resampling
+
+
+def test_resampling_draws_in_proportion_to_the_weights():
+    rows, weights = 20000, np.array([0.5, 0.0, 0.3, 0.15, 0.05], np.float32)
+    chosen = run(noise.resample(tf.constant(np.tile(weights, (rows, 1))), 3, 11))
+    assert chosen.shape == (rows,)
+    assert chosen.dtype == np.int32
+    counts = np.bincount(chosen, minlength=5)
+    assert counts[1] == 0
+    possible = weights > 0
+    assert stats.chisquare(counts[possible], rows * weights[possible]).pvalue > 1e-3
+
+
+def test_resampling_is_deterministic_and_keyed():
+    weights = tf.fill([64, 4], 0.25)
+    keys = [(1, 2), (1, 2), (1, 3), (2, 2)]
+    first, same, other_step, other_seed = run([noise.resample(weights, seed, step) for seed, step in keys])
+    train = run(noise.resample(weights, 1, 2, kind="train"))
+    np.testing.assert_array_equal(first, same)
+    for other in (other_step, other_seed, train):
+        assert np.any(first != other)
+
+
+@pytest.mark.parametrize("k_particles", [1, 3, 100])
+def test_resampling_stays_in_range(k_particles):
+    """Whatever rounding does to the sum of weights."""
+    rng = np.random.RandomState(0)
+    weights = rng.dirichlet(np.full(k_particles, 0.1), size=5000).astype(np.float32)
+    weights[:1000] *= np.float32(0.999)
+    weights[1000:2000] *= np.float32(1.001)
+    weights[2000:2100] = np.eye(k_particles, dtype=np.float32)[-1]
+    chosen = run(noise.resample(tf.constant(weights), 0, 0))
+    assert chosen.min() >= 0
+    assert chosen.max() < k_particles
+    assert np.all(weights[np.arange(5000), chosen] > 0)
