@@ -26,7 +26,12 @@ def sampled_normal_log_prob(noise, scale):
 
     The same number and gradient as `normal_log_prob` at the sample, without the subtraction that cancels.
     """
-    return tf.reduce_sum(-0.5 * noise * noise - tf.math.log(scale) - HALF_LOG_TWO_PI, axis=-1)
+    return -tf.reduce_sum(tf.math.log(scale), axis=-1) + _standard_log_density(noise)
+
+
+def _standard_log_density(noise):
+    """Log-density of standard normal noise, which is data: `[..., n]` to `[...]`."""
+    return tf.stop_gradient(tf.reduce_sum(-0.5 * noise * noise - HALF_LOG_TWO_PI, axis=-1))
 
 
 def bernoulli_log_prob(value, logit):
@@ -46,11 +51,11 @@ class AffineDiagonalNormal(snt.AbstractModule):
             self._log_det = tf.reduce_sum(tf.math.log(tf.abs(tf.linalg.diag_part(self._mixing))))
 
     def mix(self, noise):
-        """`(I + M) noise`, `[m, size]`: a sample is `loc + scale * mix(noise)`."""
-        return tf.matmul(noise, self._mixing, transpose_b=True)
+        """`(I + M) noise`, `[..., size]`: a sample is `loc + scale * mix(noise)`."""
+        return snt.BatchApply(lambda x: tf.matmul(x, self._mixing, transpose_b=True), noise.shape.ndims - 1)(noise)
 
     def log_prob(self, noise, scale):
-        """Log-density of the sample made from `noise` (before mixing): `[m, size]` to `[m]`.
+        """Log-density of the sample made from `noise` (before mixing): `[..., size]` to `[...]`.
 
         `log |det L|` takes absolute values: `1 + M_ii` may be negative.
         """

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Sequential Attend, Infer, Repeat (Kosiorek et al. 2018, arXiv:1806.01794): one time-step, and the whole model."""
 
+import numpy as np
 import sonnet as snt
 import tensorflow as tf
 
@@ -8,19 +9,11 @@ from sqair import ops, spatial_transformer
 from sqair.decoder import Decoder
 from sqair.discovery import Discovery, DiscoveryCore
 from sqair.networks import MLP, GlimpseEncoder, ImageEncoder
-from sqair.priors import DiscoveryPrior, PropagationPrior, expected_propagations
+from sqair.priors import DiscoveryPrior, PropagationPrior
 from sqair.propagation import Propagation, PropagationCore
+from sqair.scoring import Scoring
 from sqair.static_gradients import static_gradients
-from sqair.structures import (
-    FrameInputs,
-    KindOutputs,
-    Latents,
-    LogProbs,
-    Posterior,
-    SequenceOutputs,
-    SQAIRState,
-    StepOutputs,
-)
+from sqair.structures import CellOutputs, FrameInputs, SequenceOutputs, SlotObjects, SQAIRState
 
 UNITS = 32  # hidden units per `n_units`
 
@@ -45,17 +38,15 @@ class SQAIRCell(snt.RNNCore):
     def initial_state(self, rows):
         """The `SQAIRState` before the first frame: nothing is there. `rows`: int or scalar tensor R."""
         slots = [rows, self._n_steps]
-        zeros = lambda *sizes: tf.fill(slots + list(sizes), 0.0)  # noqa: E731
-        latents = Latents(zeros(self._n_what), zeros(4), zeros(), zeros())
-        starts = self._new_states(rows)
-        return SQAIRState(latents, *starts, tf.fill(slots, -1.0), tf.fill([rows, 1], -1.0), tf.constant(0.0))
+        what, where, presence = [tf.fill(slots + [size], 0.0) for size in (self._n_what, 4, 1)]
+        return SQAIRState(
+            what, where, presence, *self._new_states(rows), tf.fill(slots + [1], -1.0), tf.fill([rows, 1], -1.0)
+        )
 
     def _new_states(self, rows):
+        """The temporal and prior states of objects that have no past, `[R, N, D]` each."""
         multiples = tf.stack([rows, self._n_steps, 1])
-        tiled = [tf.tile(start[:, None], multiples) for start in (self._temporal_start, self._prior_start)]
-        for tensor in tiled:
-            tensor.set_shape([rows if isinstance(rows, int) else None, self._n_steps, self._hidden_size])
-        return tiled
+        return [tf.tile(start[:, None], multiples) for start in (self._temporal_start, self._prior_start)]
 
     def _build(self, inputs, state):
         """One time-step.
@@ -65,121 +56,63 @@ class SQAIRCell(snt.RNNCore):
             state: `SQAIRState`.
 
         Returns:
-            Tuple of `StepOutputs` and the next `SQAIRState`.
+            Tuple of `CellOutputs` and the next `SQAIRState`.
         """
         k_particles = inputs.noise.discovery.presence.shape.as_list()[1]
-        batch_size = inputs.image.shape[0].value or tf.shape(inputs.image)[0]
-        rows = batch_size * k_particles
-        noise = tf.nest.map_structure(_merge_particles, inputs.noise)
-        image_index = tf.range(rows) // k_particles
+        noise = tf.nest.map_structure(ops.merge, inputs.noise)
+        image_index = tf.range(tf.shape(state.last_id)[0]) // k_particles
 
-        propagated = self._propagation(
-            inputs.image,
-            image_index,
-            state.latents,
-            state.temporal_state,
-            state.prior_state,
-            noise.propagation,
+        propagated = self._propagation(inputs.image, image_index, state, noise.propagation)
+        encoding = ops.merge(tf.tile(inputs.image_encoding[:, None], [1, k_particles, 1]))
+        summary = self._summarise(propagated.objects)
+        context = ops.concat([encoding, summary])
+        discovered = self._discovery(inputs.image, image_index, context, noise.discovery)
+        slots, next_state = self._keep(propagated, discovered, state)
+        kept_slots = tf.cast(slots, tf.float32)[..., None]
+        outputs = CellOutputs(
+            propagated.objects, discovered, propagated.prior_state, next_state.object_ids, kept_slots, summary
         )
-        encoding = tf.tile(inputs.image_encoding[:, None], [1, k_particles, 1])
-        encoding = tf.reshape(encoding, [-1, encoding.shape.as_list()[-1]])
-        discovered = self._discovery(
-            inputs.image,
-            image_index,
-            ops.concat([encoding, self._summarise(propagated.latents)]),
-            expected_propagations(propagated.prior_logit),
-            state.time_step,
-            noise.discovery,
-        )
-        (latents, posterior, object_ids), state = self._keep(propagated, discovered, state, rows)
-        outputs = _step_outputs(propagated, discovered, latents, posterior, object_ids)
-        return outputs, state
+        return outputs, next_state
 
-    def _summarise(self, latents):
+    def _summarise(self, objects):
         """`[R, D]`: the sum of the encodings of the present objects."""
-        features = ops.concat([latents.what, latents.where])
         summaries = ops.call_where(
             self._summary,
-            tf.reshape(latents.presence, [-1]) > 0.5,
-            (tf.reshape(features, [-1, features.shape.as_list()[-1]]),),
+            tf.reshape(objects.presence, [-1]) > 0.5,
+            [ops.merge(ops.concat([objects.what, objects.where]))],
             0.0,
             self._compact,
         )
         return tf.reduce_sum(tf.reshape(summaries, [-1, self._n_steps, self._hidden_size]), axis=1)
 
-    def _keep(self, propagated, discovered, state, rows):
+    def _keep(self, propagated, discovered, state):
         """Joins both kinds, keeps the present objects, and gives the new ones their ids and states."""
-        old_presence, new_presence = propagated.latents.presence, discovered.latents.presence
-        old_ids = old_presence * (state.object_ids + 1.0) - 1.0
-        new_ids, last_id = ops.next_ids(state.last_id, new_presence)
-        new_states = self._new_states(rows)
-        column = lambda tensors: tf.nest.map_structure(  # noqa: E731
-            lambda x: x[..., None] if x.shape.ndims == 2 else x, tensors
-        )
-        old = (
-            propagated.latents,
-            propagated.posterior,
-            old_ids,
-            propagated.temporal_state,
-            propagated.prior_state,
-        )
-        new = (discovered.latents, discovered.posterior, new_ids, new_states[0], new_states[1])
-        packed = tf.concat([ops.concat(column(old)), ops.concat(column(new))], axis=1)
-        kept = ops.keep_present(tf.concat([old_presence, new_presence], axis=1), packed, self._n_steps)
-        kept = ops.split_like(kept, column(old))
-        kept = tf.nest.map_structure(lambda x, like: x[..., 0] if like.shape.ndims == 2 else x, kept, old)
-        latents, posterior, object_ids, temporal_state, prior_state = kept
-        next_state = SQAIRState(
-            latents, temporal_state, prior_state, object_ids, last_id, state.time_step + 1.0
-        )
-        return (latents, posterior, object_ids), next_state
+        old = propagated.objects
+        old_ids = old.presence * (state.object_ids + 1.0) - 1.0
+        new_ids, last_id = ops.next_ids(state.last_id, discovered.presence[..., 0])
+        fields = old.what, old.where, old.presence, propagated.temporal_state, propagated.prior_state, old_ids
+        new_states = self._new_states(tf.shape(state.last_id)[0])
+        new = [discovered.what, discovered.where, discovered.presence] + new_states + [new_ids[..., None]]
+        both = tf.concat([ops.concat(fields), ops.concat(new)], axis=1)
+        presence = tf.concat([old.presence, discovered.presence], axis=1)[..., 0]
+        slots = ops.present_first(presence, self._n_steps)
+        return slots, SQAIRState(*ops.split_like(ops.take_slots(both, slots), fields), last_id)
 
     @property
     def state_size(self):
         """Shapes of `SQAIRState`, without the rows."""
-        latents, slots = self.output_size.latents, tf.TensorShape([self._n_steps])
-        hidden = slots.concatenate(self._hidden_size)
-        return SQAIRState(latents, hidden, hidden, slots, tf.TensorShape([1]), tf.TensorShape([]))
+        what, where, one, hidden = self._sizes(self._n_what, 4, 1, self._hidden_size)
+        return SQAIRState(what, where, one, hidden, hidden, one, tf.TensorShape([1]))
 
     @property
     def output_size(self):
-        """Shapes of `StepOutputs`, without the rows."""
-        slots, scalar = tf.TensorShape([self._n_steps]), tf.TensorShape([])
-        what, where, counts = (
-            slots.concatenate(self._n_what),
-            slots.concatenate(4),
-            tf.TensorShape([self._n_steps + 1]),
-        )
-        log_probs = LogProbs(slots, slots, scalar)
-        return StepOutputs(
-            Latents(what, where, slots, slots),
-            Posterior(what, what, where, where, slots),
-            slots,
-            KindOutputs(slots, slots, log_probs, log_probs),
-            KindOutputs(slots, counts, log_probs, log_probs),
-            *[scalar] * 3,
-        )
+        """Shapes of `CellOutputs`, without the rows."""
+        what, where, one, hidden = self._sizes(self._n_what, 4, 1, self._hidden_size)
+        objects = SlotObjects(what, where, one, one, what, what, where, where)
+        return CellOutputs(objects, objects, hidden, one, one, tf.TensorShape([self._hidden_size]))
 
-
-def _merge_particles(tensor):
-    """`[B, K, ...]` to `[R, ...]`."""
-    return tf.reshape(tensor, [-1] + tensor.shape.as_list()[2:])
-
-
-def _step_outputs(propagated, discovered, latents, posterior, object_ids):
-    def total(log_probs):
-        return tf.reduce_sum(log_probs.what + log_probs.where, axis=-1) + log_probs.presence
-
-    return StepOutputs(
-        latents,
-        posterior,
-        object_ids,
-        KindOutputs(propagated.latents.presence, propagated.sampled_prob, propagated.log_q, propagated.log_p),
-        KindOutputs(discovered.latents.presence, discovered.count_probs, discovered.log_q, discovered.log_p),
-        log_q=total(propagated.log_q) + total(discovered.log_q),
-        log_p=total(propagated.log_p) + total(discovered.log_p),
-        discrete_log_q=propagated.log_q.presence + discovered.log_q.presence,
-    )
+    def _sizes(self, *sizes):
+        return [tf.TensorShape([self._n_steps, size]) for size in sizes]
 
 
 class SQAIR(snt.AbstractModule):
@@ -231,29 +164,27 @@ class SQAIR(snt.AbstractModule):
             glimpse_encoder = GlimpseEncoder(
                 mean_image.shape, glimpse_size, hidden_size, n_what, masked_glimpse
             )
-            propagation = Propagation(
-                PropagationCore(
-                    glimpse_encoder,
-                    n_what,
-                    hidden_size,
-                    transition,
-                    time_transition,
-                    transform_var_bias,
-                    prop_step_bias,
-                ),
-                PropagationPrior(
-                    n_what, hidden_size, prior_transition, prop_prior_type, prop_prior_step_bias
-                ),
-                compact,
+            core = PropagationCore(
+                glimpse_encoder,
+                n_what,
+                hidden_size,
+                transition,
+                time_transition,
+                transform_var_bias,
+                prop_step_bias,
             )
+            propagation_prior = PropagationPrior(
+                n_what, hidden_size, prior_transition, prop_prior_type, prop_prior_step_bias
+            )
+            propagation = Propagation(core, propagation_prior, compact)
             discovery = Discovery(
-                DiscoveryCore(glimpse_encoder, hidden_size, transition, transform_var_bias, disc_step_bias),
-                DiscoveryPrior(
-                    n_steps_per_image, disc_prior_type, step_success_prob, scale_prior, rec_where_prior
-                ),
-                compact,
+                DiscoveryCore(glimpse_encoder, hidden_size, transition, transform_var_bias, disc_step_bias), compact
+            )
+            discovery_prior = DiscoveryPrior(
+                n_steps_per_image, disc_prior_type, step_success_prob, scale_prior, rec_where_prior
             )
             self._cell = SQAIRCell(propagation, discovery, hidden_size, n_steps_per_image, n_what, compact)
+            self._scoring = Scoring(core.where_distribution, propagation_prior, discovery_prior, compact)
             self._decoder = Decoder(mean_image, glimpse_size, hidden_size, output_scale, output_std, compact)
 
     def _build(self, images, noise):
@@ -261,37 +192,34 @@ class SQAIR(snt.AbstractModule):
 
         Args:
             images: `[T, B, H, W, C]` float32 in [0, 1]; T may be unknown when the graph is built.
-            noise: `FrameNoise` of `[T, B, K, N, n]`.
+            noise: `FrameNoise` of `[T, B, K, N, n]` for what and where, `[T, B, K, N]` for presence.
 
         Returns:
             `SequenceOutputs`.
         """
-        image_shape = images.shape.as_list()[2:]
+        noise = tf.nest.map_structure(lambda x: x[..., None] if x.shape.ndims == 4 else x, noise)
         batch_size = images.shape[1].value or tf.shape(images)[1]
         k_particles = noise.discovery.presence.shape.as_list()[2]
         with static_gradients():
-            frames = tf.reshape(images, [-1] + image_shape)
-            encodings = self._image_encoder(frames)
+            frames = ops.merge(images)
             by_time = lambda x: tf.reshape(x, tf.stack([-1, batch_size] + x.shape.as_list()[1:]))  # noqa: E731
             padded = by_time(spatial_transformer.pad_images(frames))
-            inputs = FrameInputs(padded, by_time(encodings), noise)
-            state = self._cell.initial_state(batch_size * k_particles)
-            steps = _unroll(self._cell, inputs, state)
+            inputs = FrameInputs(padded, by_time(self._image_encoder(frames)), noise)
+            inferred = _unroll(self._cell, inputs, self._cell.initial_state(batch_size * k_particles))
+            steps = self._scoring(inferred, tf.nest.map_structure(lambda x: ops.merge(ops.merge(x)), noise))
             outputs = self._decode(images, steps, k_particles)
-        return self._check(outputs) if self._debug else outputs
+        if self._debug:
+            outputs = tf.nest.map_structure(lambda x: tf.debugging.check_numerics(x, "Model output"), outputs)
+        return outputs
 
     def _decode(self, images, steps, k_particles):
         """All frames of all particles at once."""
-        decoded = self._decoder(
-            *[_merge(x, 0) for x in (steps.latents.what, steps.latents.where, steps.latents.presence)]
-        )
-        targets = tf.tile(images[:, :, None], [1, 1, k_particles, 1, 1, 1])
-        log_likelihood = self._decoder.log_likelihood(
-            tf.reshape(targets, [-1] + images.shape.as_list()[2:]), decoded
-        )
+        latents = steps.latents
+        decoded = self._decoder(*[ops.merge(x) for x in (latents.what, latents.where, latents.presence)])
+        targets = ops.merge(ops.merge(tf.tile(images[:, :, None], [1, 1, k_particles, 1, 1, 1])))
         rows = tf.shape(steps.log_q)[1]
         by_time = lambda x: tf.reshape(x, tf.stack([-1, rows] + x.shape.as_list()[1:]))  # noqa: E731
-        log_likelihood = by_time(log_likelihood)
+        log_likelihood = by_time(self._decoder.log_likelihood(targets, decoded))
         return SequenceOutputs(
             steps,
             by_time(decoded.canvas),
@@ -299,11 +227,6 @@ class SQAIR(snt.AbstractModule):
             log_likelihood,
             log_likelihood + steps.log_p - steps.log_q,
         )
-
-    @staticmethod
-    def _check(outputs):
-        names = ["outputs"]
-        return tf.nest.map_structure(lambda x: tf.debugging.check_numerics(x, names[0]), outputs)
 
 
 def _unroll(cell, inputs, state):
@@ -315,9 +238,10 @@ def _unroll(cell, inputs, state):
         state: `SQAIRState` before the first frame.
 
     Returns:
-        `StepOutputs` of `[T, R, ...]`.
+        `CellOutputs` of `[T, R, ...]`.
     """
     length = tf.shape(inputs.image)[0]
+    per_slot = [size for size in tf.nest.flatten(cell.output_size) if len(size) == 2]
 
     def unstack(tensor):
         return tf.TensorArray(tensor.dtype, length, element_shape=tensor.shape[1:]).unstack(tensor)
@@ -328,23 +252,27 @@ def _unroll(cell, inputs, state):
         outputs, next_state = cell(tf.nest.map_structure(lambda array: array.read(time), frames), state)
         for tensor, like in zip(tf.nest.flatten(next_state), tf.nest.flatten(state)):
             tensor.set_shape(like.shape)
-        # All results in one array; they are told apart again after the loop.
-        columns = [tf.reshape(x, [-1, width]) for x, width in zip(tf.nest.flatten(outputs), widths)]
-        return time + 1, results.write(time, ops.concat(columns)), next_state
+        return time + 1, results.write(time, _pack(outputs)), next_state
 
-    sizes = tf.nest.flatten(cell.output_size)
-    widths = [size.num_elements() for size in sizes]
+    def _pack(outputs):
+        """All of a frame in one `[R, n]` tensor: fields of slots first, then those of rows."""
+        flat = tf.nest.flatten(outputs)
+        slots = ops.concat([x for x in flat if x.shape.ndims == 3])
+        width = int(np.prod(slots.shape.as_list()[1:]))
+        return ops.concat([tf.reshape(slots, [-1, width])] + [x for x in flat if x.shape.ndims == 2])
+
+    def _unpack(packed):
+        sizes = tf.nest.flatten(cell.output_size)
+        n_slots, widths = per_slot[0][0].value, [size[1].value for size in per_slot]
+        row_widths = [size[0].value for size in sizes if len(size) == 1]
+        packed.set_shape([None, None, n_slots * sum(widths) + sum(row_widths)])
+        slots, *of_rows = tf.split(packed, [n_slots * sum(widths)] + row_widths, axis=-1)
+        shape = tf.shape(slots)
+        slots = tf.reshape(slots, tf.stack([shape[0], shape[1], n_slots, sum(widths)]))
+        of_slots, of_rows = iter(tf.split(slots, widths, axis=-1)), iter(of_rows)
+        fields = [next(of_slots) if len(size) == 2 else next(of_rows) for size in sizes]
+        return tf.nest.pack_sequence_as(cell.output_size, fields)
+
     results = tf.TensorArray(tf.float32, length)
     _, results, _ = tf.while_loop(lambda time, *_: time < length, step, (0, results, state))
-    packed = results.stack()
-    packed.set_shape([None, None, sum(widths)])
-    rows = state.last_id.shape[0].value or tf.shape(state.last_id)[0]
-    columns = tf.split(packed, widths, axis=-1)
-    fields = [tf.reshape(x, tf.stack([-1, rows] + size.as_list())) for x, size in zip(columns, sizes)]
-    return tf.nest.pack_sequence_as(cell.output_size, fields)
-
-
-def _merge(tensor, axis):
-    """Joins dimensions `axis` and `axis + 1`."""
-    sizes = tensor.shape.as_list()
-    return tf.reshape(tensor, sizes[:axis] + [-1] + sizes[axis + 2 :])
+    return _unpack(results.stack())

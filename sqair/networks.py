@@ -20,8 +20,9 @@ def positive_scale(raw, min_scale=MIN_SCALE):
 
 
 def fixed_scalar(name, value):
-    """A scalar variable that is stored with the model but not trained."""
-    return tf.compat.v1.get_variable(name, [], initializer=tf.constant_initializer(value), trainable=False)
+    """A scalar that is stored with the model, as a variable, but not trained."""
+    initializer = tf.constant_initializer(value)
+    return tf.stop_gradient(tf.compat.v1.get_variable(name, [], initializer=initializer, trainable=False))
 
 
 class MLP(snt.AbstractModule):

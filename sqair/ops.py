@@ -43,7 +43,7 @@ def call_where(function, mask, inputs, defaults, compact=True):
         function: maps a structure of tensors with m rows to a structure of float32 `[m, n]` tensors.
         mask: `[rows]` bool, the rows to run.
         inputs: structure of float32 `[rows, n]` and int32 `[rows]` tensors, the arguments of `function`.
-        defaults: structure of floats like the function's result: what the other rows take.
+        defaults: what the other rows take: a float, or a structure of floats like the function's result.
         compact: if False, all rows run, with static shapes as accelerators want them, and the result is
             overwritten where the mask does not hold; the values are the same.
 
@@ -64,12 +64,9 @@ def call_where(function, mask, inputs, defaults, compact=True):
         packed = concat(outputs)
         runs = tf.tile(mask[:, None], [1, packed.shape.as_list()[-1]])
         packed = tf.compat.v2.where(runs, packed, tf.zeros_like(packed))
-    fill = np.concatenate(
-        [
-            np.full(output.shape.as_list()[-1], default, np.float32)
-            for output, default in zip(tf.nest.flatten(outputs), tf.nest.flatten(defaults))
-        ]
-    )
+    flat = tf.nest.flatten(outputs)
+    defaults = [defaults] * len(flat) if isinstance(defaults, float) else tf.nest.flatten(defaults)
+    fill = np.repeat(np.float32(defaults), [output.shape.as_list()[-1] for output in flat])
     if fill.any():
         packed += (1.0 - tf.cast(mask, tf.float32))[:, None] * fill
     return split_like(packed, outputs)
@@ -83,26 +80,43 @@ def _gather_rows(inputs, indices):
     return tf.nest.pack_sequence_as(inputs, gathered)
 
 
-def keep_present(presence, objects, n_keep):
-    """Moves the present objects to the front, their order kept, and keeps the first `n_keep` slots.
+def present_first(presence, n_keep):
+    """The order that moves present slots to the front and keeps `n_keep`; stable among present and among absent.
 
-    Stable among absent slots too: every key is different, so that no sort needs to be stable.
+    Every slot has a key of its own, so that no sort needs to be stable.
 
     Args:
         presence: `[rows, S]` float32, 0 or 1.
-        objects: structure of `[rows, S, n]` tensors.
         n_keep: int, at most S.
 
     Returns:
-        Structure of `[rows, n_keep, n]` tensors.
+        `[rows, n_keep]` int32, the slots kept.
     """
     n_slots = presence.shape.as_list()[1]
-    keys = presence * n_slots - tf.range(n_slots, dtype=tf.float32)
-    slots = tf.nn.top_k(tf.stop_gradient(keys), n_keep, sorted=True).indices
-    rows = tf.tile(tf.range(tf.shape(slots)[0])[:, None], [1, n_keep])
-    kept = tf.gather_nd(concat(objects), tf.stack([rows, slots], axis=-1))
-    kept.set_shape([presence.shape[0].value, n_keep, None])
-    return split_like(kept, objects)
+    keys = tf.stop_gradient(presence) * n_slots - np.arange(n_slots, dtype=np.float32)
+    return tf.nn.top_k(keys, n_keep, sorted=True).indices
+
+
+def take_slots(tensor, slots):
+    """Picks slots row by row: `[rows, S, n]` and `[rows, N]` int32 to `[rows, N, n]`."""
+    n_slots, size = tensor.shape.as_list()[1:]
+    n_keep = slots.shape.as_list()[1]
+    first = tf.range(tf.shape(slots)[0]) * n_slots
+    index = tf.reshape(slots + tf.expand_dims(first, -1), [-1, 1])
+    taken = tf.gather_nd(tf.reshape(tensor, [-1, size]), index)
+    rows = slots.shape[0].value
+    return tf.reshape(taken, [-1 if rows is None else rows, n_keep, size])
+
+
+def merge(tensor):
+    """Joins the first two dimensions: `[a, b, ...]` to `[a * b, ...]`."""
+    a, b, *rest = tensor.shape.as_list()
+    return tf.reshape(tensor, [a * b if a and b else -1] + rest)
+
+
+def sample_presence(noise, prob, allowed):
+    """1 where `noise < prob` and `allowed` is 1, else 0, without a gradient; all of one shape."""
+    return tf.stop_gradient(tf.cast(noise < prob, tf.float32) * allowed)
 
 
 def next_ids(last_id, presence):
@@ -116,4 +130,5 @@ def next_ids(last_id, presence):
         Tuple of ids `[rows, N]` float32, -1 in empty slots, and the new last id `[rows, 1]`.
     """
     running = last_id + tf.cumsum(presence, axis=-1)
-    return presence * (running + 1.0) - 1.0, running[:, -1:]
+    last_id += tf.reduce_sum(presence, axis=-1, keepdims=True)
+    return presence * (running + 1.0) - 1.0, last_id

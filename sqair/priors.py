@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Priors of discovery and propagation (sections 3.1 and 3.2 of the paper, appendix A)."""
 
+import math
 from typing import Any, NamedTuple
 
+import numpy as np
 import sonnet as snt
 import tensorflow as tf
 
 from sqair import ops
-from sqair.distributions import AutoregressiveNormal, normal_log_prob
+from sqair.distributions import HALF_LOG_TWO_PI, AutoregressiveNormal
 from sqair.errors import UserError
 from sqair.networks import MLP, make_core, positive_scale
 from sqair.structures import LogProbs
@@ -43,7 +45,7 @@ class DiscoveryPrior(snt.AbstractModule):
                 "--disc_prior_type={} is not known: use {}.".format(kind, " or ".join(DISCOVERY_PRIORS))
             )
         self._n_steps, self._kind, self._success_prob = n_steps, kind, step_success_prob
-        self._where_loc = list(scale_prior) + [0.0, 0.0]
+        self._where_loc = np.float32(list(scale_prior) + [0.0, 0.0])
         with self._enter_variable_scope():
             self._where = AutoregressiveNormal(scale_prior) if recurrent_where else None
             if kind == "cat":
@@ -55,38 +57,34 @@ class DiscoveryPrior(snt.AbstractModule):
                 )
                 self._logits = MLP([COUNT_HIDDEN], n_steps + 1, name="count")
 
-    def _build(self, latents, propagated_features, expected, time_step):
+    def _build(self, latents, propagated_summary, expected, is_later):
         """Log-probabilities of discovered objects.
 
         Args:
-            latents: `Latents` of the discovered slots.
-            propagated_features: `[R, D]`, the encoding of the propagated objects.
-            expected: `[R, 1]`, how many objects the prior expects to be propagated (`expected_propagations`).
-            time_step: scalar float32 t.
+            latents: `Latents` of the discovered slots, n rows of N.
+            propagated_summary: `[n, D]`, the encoding of the propagated objects.
+            expected: `[n, 1]`, how many objects the prior expects to be propagated (`expected_propagations`).
+            is_later: `[n, 1]` float32, 0 in the first frame and 1 in later ones.
 
         Returns:
             `LogProbs` in nats; what and where masked by presence.
         """
         presence, what = latents.presence, latents.what
-        what_log_prob = normal_log_prob(what, tf.zeros_like(what), tf.ones_like(what))
+        what_log_prob = tf.reduce_sum(-0.5 * what * what - HALF_LOG_TWO_PI, axis=-1)
         if self._where:
-            where_log_prob = self._where(latents.where, ops.concat([propagated_features, expected]))
+            where_log_prob = self._where(latents.where, ops.concat([propagated_summary, expected]))
         else:
-            loc = tf.zeros_like(latents.where) + self._where_loc
-            where_log_prob = normal_log_prob(latents.where, loc, tf.ones_like(loc))
+            error = latents.where - self._where_loc
+            where_log_prob = tf.reduce_sum(-0.5 * error * error - HALF_LOG_TWO_PI, axis=-1)
         count = tf.reduce_sum(presence, axis=-1)
-        return LogProbs(
-            presence * what_log_prob, presence * where_log_prob, self._count(count, expected, time_step)
-        )
+        return LogProbs(presence * what_log_prob, presence * where_log_prob, self._count(count, expected, is_later))
 
-    def _count(self, count, expected, time_step):
+    def _count(self, count, expected, is_later):
         if self._kind == "geom":
-            prob = tf.constant(self._success_prob)
-            return count * tf.math.log(prob) + tf.math.log1p(-prob)
-        is_later = tf.cast(time_step > 0, tf.float32)
+            return count * math.log(self._success_prob) + math.log1p(-self._success_prob)
         logits = tf.nn.elu(self._logits(expected) + self._bias + is_later * self._later_bias)
         chosen = tf.one_hot(tf.cast(count, tf.int32), self._n_steps + 1)
-        return tf.reduce_sum(chosen * tf.nn.log_softmax(logits), axis=-1)
+        return tf.reduce_sum(tf.stop_gradient(chosen) * tf.nn.log_softmax(logits), axis=-1)
 
 
 class PropagationStatistics(NamedTuple):
@@ -127,25 +125,24 @@ class PropagationPrior(snt.AbstractModule):
             self.core = make_core(core, hidden_size, "prior_transition", "core")
             self._readout = snt.Linear(1 + 2 * (4 + n_what), name="readout")
 
+    def step(self, what_tm1, where_tm1, state):
+        """The recurrent core's next state from the last frame's object; `[m, Z]`, `[m, 4]`, `[m, D]` to `[m, D]`."""
+        return self.core(ops.concat([what_tm1, where_tm1]), state)[1]
+
     def _build(self, what_tm1, where_tm1, state):
-        """Statistics for one time-step; `[m, Z]`, `[m, 4]`, `[m, D]` to (`PropagationStatistics`, next state).
+        """`PropagationStatistics` from the last frame's object and the core's state after `step`.
 
         The presence logit is the network's; `presence_logit` makes it the prior's.
         """
-        output, state = self.core(ops.concat([what_tm1, where_tm1]), state)
         widths = [1, 4, self._n_what, 4, self._n_what]
-        logit, where_loc, what_loc, where_scale, what_scale = tf.split(self._readout(output), widths, axis=-1)
+        logit, where_loc, what_loc, where_scale, what_scale = tf.split(self._readout(state), widths, axis=-1)
         if self._kind == "rw":
             where_loc, what_loc = where_tm1, what_tm1
         elif self._kind == "guided":
             where_loc, what_loc = where_tm1 + GUIDANCE * where_loc, what_tm1 + GUIDANCE * what_loc
         return PropagationStatistics(
-            logit + self._step_bias,
-            where_loc,
-            what_loc,
-            positive_scale(where_scale),
-            positive_scale(what_scale),
-        ), state
+            logit + self._step_bias, where_loc, what_loc, positive_scale(where_scale), positive_scale(what_scale)
+        )
 
     def presence_logit(self, logit, logit_tm1):
         """The prior's presence logits `[R, N]` from the network's and the posterior's at t - 1, absent slots too."""

@@ -20,7 +20,7 @@ def static_gradients():
     The numbers are those of TensorFlow's own gradients.
     """
     names = ("Add", "AddV2", "Sub", "Mul", "RealDiv", "ConcatV2", "Reshape", "ExpandDims", "Squeeze", "Sum")
-    names += ("GatherNd", "BatchMatMulV2", "SelectV2")
+    names += ("GatherNd", "BatchMatMulV2", "SelectV2", "CropAndResize")
     with tf.compat.v1.get_default_graph().gradient_override_map({name: _PREFIX + name for name in names}):
         yield
 
@@ -54,8 +54,17 @@ def _with_shape_of(gradient, tensor):
     return tf.reshape(gradient, [-1 if size is None else size for size in sizes])
 
 
+def _source(tensor):
+    """The operation that makes a tensor, outside the loop if it comes from there."""
+    operation = tensor.op
+    while operation.type == "Enter":
+        operation = operation.inputs[0].op
+    return operation
+
+
 def _constant(tensor):
-    return tensor.op.type == "Const"
+    """Whether a tensor needs no gradient: a constant, or what somebody declared to be data."""
+    return _source(tensor).type in ("Const", "StopGradient")
 
 
 @_register("Add", "AddV2")
@@ -90,11 +99,11 @@ def _real_div(operation, gradient):
 
 @_register("ConcatV2")
 def _concat(operation, gradient):
-    parts, axis = operation.inputs[:-1], tf.get_static_value(operation.inputs[-1])
+    parts, axis = operation.inputs[:-1], int(tf.get_static_value(operation.inputs[-1]))
     sizes = [part.shape.as_list()[axis] for part in parts]
     if None in sizes:
-        raise ValueError(f"Concatenation along a dimension of unknown size: {list(parts)}.")
-    return tf.split(gradient, sizes, axis) + [None]
+        sizes = tf.stack([tf.shape(part)[axis] for part in parts])
+    return tf.split(gradient, sizes, axis, num=len(parts)) + [None]
 
 
 @_register("Reshape", "ExpandDims")
@@ -132,6 +141,14 @@ def _gather_nd(operation, gradient):
     static = source.shape.is_fully_defined()
     shape = tf.constant(source.shape.as_list(), tf.int64) if static else tf.shape(source, out_type=tf.int64)
     return tf.scatter_nd(tf.cast(indices, tf.int64), gradient, shape), None
+
+
+@_register("CropAndResize")
+def _crop_and_resize(operation, gradient):
+    """To the boxes alone: images are data here."""
+    images, boxes, index, _ = operation.inputs
+    to_boxes = tf.raw_ops.CropAndResizeGradBoxes(grads=gradient, image=images, boxes=boxes, box_ind=index)
+    return None, to_boxes, None, None
 
 
 @_register("SelectV2")

@@ -68,15 +68,40 @@ class LogProbs(NamedTuple):
     presence: Any  # [R] of the number of discoveries, or of all propagations together
 
 
+class SlotObjects(NamedTuple):
+    """Objects that propagation, or discovery, sampled in one frame, before any is dropped."""
+
+    what: Any  # [R, N, Z]
+    where: Any  # [R, N, 4] logits
+    presence: Any  # [R, N, 1] 0 or 1
+    presence_logit: Any  # [R, N, 1], meaningless where nothing could be present
+    what_loc: Any  # [R, N, Z]
+    what_scale: Any  # [R, N, Z]
+    where_loc: Any  # [R, N, 4]
+    where_scale: Any  # [R, N, 4]
+
+
 class SQAIRState(NamedTuple):
     """What one time-step hands to the next."""
 
-    latents: Latents
+    what: Any  # [R, N, Z]
+    where: Any  # [R, N, 4]
+    presence: Any  # [R, N, 1]
     temporal_state: Any  # [R, N, D] of each object
-    prior_state: Any  # [R, N, D] of each object
-    object_ids: Any  # [R, N] float32, -1 in absent slots
+    prior_state: Any  # [R, N, D] of each object, before this frame
+    object_ids: Any  # [R, N, 1] float32, -1 in absent slots
     last_id: Any  # [R, 1] float32, the last id used in each row, -1 if none
-    time_step: Any  # scalar float32
+
+
+class CellOutputs(NamedTuple):
+    """What one time-step infers; `[T, R, ...]` for a sequence. Its probabilities are computed for all frames at once."""
+
+    propagated: SlotObjects
+    discovered: SlotObjects
+    prior_state: Any  # [R, N, D] of the propagation prior, after it has seen the last frame
+    object_ids: Any  # [R, N, 1] of the objects kept
+    kept_slots: Any  # [R, N, 1] which of the 2 N slots (propagated, then discovered) were kept, in order
+    propagated_summary: Any  # [R, D] encoding of the propagated objects
 
 
 class KindOutputs(NamedTuple):
@@ -89,7 +114,7 @@ class KindOutputs(NamedTuple):
 
 
 class StepOutputs(NamedTuple):
-    """The result of one time-step; `[T, R, ...]` for a sequence."""
+    """Objects and probabilities of one time-step; `[T, R, ...]` for a sequence."""
 
     latents: Latents
     posterior: Posterior

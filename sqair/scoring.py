@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Probabilities of everything that was inferred, under posterior and prior, for all frames at once.
+
+Nothing here feeds back into inference, so that it need not wait for it frame by frame: rows are all frames of all
+particles, n = T * R of them.
+"""
+
+from typing import Any, NamedTuple
+
+import sonnet as snt
+import tensorflow as tf
+
+from sqair import distributions, ops
+from sqair.priors import expected_propagations
+from sqair.structures import KindOutputs, Latents, LogProbs, Posterior, SlotObjects, StepOutputs
+
+
+class ObjectScores(NamedTuple):
+    """Log-probabilities in nats of one object, each `[m, 1]`."""
+
+    log_q_what: Any
+    log_q_where: Any
+    log_p_what: Any
+    log_p_where: Any
+
+
+class Scoring(snt.AbstractModule):
+    """Joins both kinds of objects, keeps the present ones, and computes all probabilities (section 3.3, appendix A)."""
+
+    def __init__(self, where_distribution, propagation_prior, discovery_prior, compact=True, name="scoring"):
+        """Args: where_distribution: of propagated locations; the two priors; compact: score only what exists?"""
+        super().__init__(name=name)
+        self._where_distribution = where_distribution
+        self._propagation_prior, self._discovery_prior = propagation_prior, discovery_prior
+        self._compact = compact
+
+    def _build(self, inferred, noise):
+        """Scores a sequence.
+
+        Args:
+            inferred: `CellOutputs` of `[T, R, ...]`.
+            noise: `FrameNoise` of `[T * R, N, n]`.
+
+        Returns:
+            `StepOutputs` of `[T, R, ...]`.
+        """
+        rows = tf.shape(inferred.propagated_summary)[1]
+        inferred = tf.nest.map_structure(ops.merge, inferred)
+        slots = tf.cast(inferred.kept_slots[..., 0], tf.int32)
+
+        kept = _take(inferred.propagated, inferred.discovered, slots)
+        past = SlotObjects(*[_one_step_later(x, rows) for x in kept])
+        exists = past.presence[..., 0]
+        propagated_logit = ops.mask_absent_logit(inferred.propagated.presence_logit[..., 0], exists)
+        found = inferred.discovered.presence[..., 0]
+        possible = tf.concat([tf.ones_like(found[:, :1]), found[:, :-1]], axis=1)
+        discovered_logit = ops.mask_absent_logit(inferred.discovered.presence_logit[..., 0], possible)
+        logits = tf.concat([propagated_logit, discovered_logit], axis=1)[..., None]
+        logit = ops.take_slots(logits, slots)[..., 0]
+
+        past_logit = _one_step_later(logit, rows)
+        is_later = _one_step_later(tf.ones_like(logit[:, :1]), rows)
+        propagation, prior_logit = self._propagation(inferred, past, exists, past_logit, propagated_logit, noise)
+        discovery = self._discovery(inferred, discovered_logit, possible, prior_logit, is_later, noise)
+        outputs = _step_outputs(kept, logit, inferred.object_ids[..., 0], propagation, discovery)
+        by_time = lambda x: tf.reshape(x, tf.stack([-1, rows] + x.shape.as_list()[1:]))  # noqa: E731
+        return tf.nest.map_structure(by_time, outputs)
+
+    def _propagation(self, inferred, past, exists, past_logit, logit, noise):
+        """`KindOutputs` and the prior's presence logits `[n, N]`."""
+        objects, noise = inferred.propagated, noise.propagation
+
+        def score(past_what, past_where, prior_state, what, where, what_scale, where_scale, what_noise, where_noise):
+            prior = self._propagation_prior(past_what, past_where, prior_state)
+            log_probs = ObjectScores(
+                distributions.sampled_normal_log_prob(what_noise, what_scale),
+                self._where_distribution.log_prob(where_noise, where_scale),
+                distributions.normal_log_prob(what, prior.what_loc, prior.what_scale),
+                distributions.normal_log_prob(where, prior.where_loc, prior.where_scale),
+            )
+            return tf.nest.map_structure(lambda x: x[:, None], log_probs), prior.presence_logit
+
+        inputs = (past.what, past.where, inferred.prior_state, objects.what, objects.where)
+        inputs += (objects.what_scale, objects.where_scale, noise.what, noise.where)
+        inputs = [ops.merge(x) for x in inputs]
+        runs = tf.reshape(exists, [-1]) > 0.5
+        defaults = ObjectScores(0.0, 0.0, 0.0, 0.0), ops.ABSENT_LOGIT
+        scores, prior_logit = ops.call_where(score, runs, inputs, defaults, self._compact)
+        per_slot = lambda x: tf.reshape(x, [-1, exists.shape.as_list()[1]])  # noqa: E731
+        scores = tf.nest.map_structure(per_slot, scores)
+        prior_logit = self._propagation_prior.presence_logit(per_slot(prior_logit), past_logit)
+
+        presence = objects.presence[..., 0]
+        presence_log_q = exists * distributions.bernoulli_log_prob(presence, logit)
+        presence_log_p = exists * distributions.bernoulli_log_prob(presence, prior_logit)
+        total = lambda x: tf.reduce_sum(x, axis=-1)  # noqa: E731
+        log_q = LogProbs(presence * scores.log_q_what, presence * scores.log_q_where, total(presence_log_q))
+        log_p = LogProbs(presence * scores.log_p_what, presence * scores.log_p_where, total(presence_log_p))
+        return KindOutputs(presence, exists * tf.exp(presence_log_q), log_q, log_p), prior_logit
+
+    def _discovery(self, inferred, logit, possible, prior_logit, is_later, noise):
+        """`KindOutputs` of discovery."""
+        objects, noise = inferred.discovered, noise.discovery
+        presence = objects.presence[..., 0]
+        latents = Latents(objects.what, objects.where, presence, logit)
+        # What did not run has no scale to take a logarithm of.
+        scales = [scale + (1.0 - possible)[..., None] for scale in (objects.what_scale, objects.where_scale)]
+        probs = distributions.count_probabilities(distributions.probability(logit))
+        log_q = LogProbs(
+            presence * distributions.sampled_normal_log_prob(noise.what, scales[0]),
+            presence * distributions.sampled_normal_log_prob(noise.where, scales[1]),
+            distributions.count_log_prob(probs, tf.reduce_sum(presence, axis=-1)),
+        )
+        expected = expected_propagations(prior_logit)
+        log_p = self._discovery_prior(latents, inferred.propagated_summary, expected, is_later)
+        return KindOutputs(presence, probs, log_q, log_p)
+
+
+def _take(propagated, discovered, slots):
+    """The kept ones of both kinds' objects, `SlotObjects` of `[n, N, ...]`."""
+    both = tf.concat([ops.concat(propagated), ops.concat(discovered)], axis=1)
+    return ops.split_like(ops.take_slots(both, slots), propagated)
+
+
+def _one_step_later(tensor, rows):
+    """`[T * R, ...]`: what was there one time-step before, zeros at first."""
+    return tf.concat([tf.zeros_like(tensor[:rows]), tensor[:-rows]], axis=0)
+
+
+def _step_outputs(kept, logit, object_ids, propagation, discovery):
+    def total(log_probs):
+        return tf.reduce_sum(log_probs.what + log_probs.where, axis=-1) + log_probs.presence
+
+    return StepOutputs(
+        Latents(kept.what, kept.where, kept.presence[..., 0], logit),
+        Posterior(kept.what_loc, kept.what_scale, kept.where_loc, kept.where_scale, distributions.probability(logit)),
+        object_ids,
+        propagation,
+        discovery,
+        log_q=total(propagation.log_q) + total(discovery.log_q),
+        log_p=total(propagation.log_p) + total(discovery.log_p),
+        discrete_log_q=propagation.log_q.presence + discovery.log_q.presence,
+    )
