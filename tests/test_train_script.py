@@ -143,23 +143,21 @@ def test_a_killed_run_of_the_model_goes_on_bit_for_bit(command, resume, tmp_path
     assert sorted(os.listdir(os.path.join(whole, "configs"))) == ["data_config.py", "model_config.py"]
 
 
-@pytest.mark.parametrize("number, status", [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_signal_saves_and_leaves_a_run_to_resume(command, resume, tmp_path, number, status):
-    flags = ("--train_itr=2000", "--save_itr=0", "--log_itr=0")
-    with running(command(*STUB, *flags), until="step 3/") as process:
-        process.send_signal(number)
-        output, errors = process.communicate()
-        assert (process.returncode, errors) == (status, "")
-    saved = checkpoints.latest(os.path.join(folder_of(tmp_path), "checkpoints")).step
-    assert saved >= 3 and output.splitlines()[-1].startswith(
-        f"Stopped by {number.name} at step {saved}, and saved"
-    )
-    if number == signal.SIGTERM:
-        done = run(resume(f"--train_itr={saved + 2}", "--learning_rate=0.5"))
-        assert done[0] == 0 and max(rows(folder_of(tmp_path)))[0] == saved + 2
-        record = json.loads(content_of(os.path.join(folder_of(tmp_path), "run.json")))
-        changed = record["sessions"][1]["changed"]
-        assert changed == {"learning_rate": [1e-5, 0.5], "train_itr": [2000, saved + 2]}
+def test_a_signal_saves_and_leaves_a_run_to_resume(command, resume, tmp_path):
+    folder, steps = folder_of(tmp_path), []
+    first = command(*STUB, "--train_itr=200000", "--save_itr=0", "--log_itr=0")
+    again = resume("--train_itr=300000", "--learning_rate=0.5")
+    for arguments, number, status in ((first, signal.SIGTERM, 143), (again, signal.SIGINT, 130)):
+        with running(arguments, until="step ") as process:
+            process.send_signal(number)
+            output, errors = process.communicate()
+            assert (process.returncode, errors) == (status, "")
+        steps.append(checkpoints.latest(os.path.join(folder, "checkpoints")).step)
+        assert f"Stopped by {number.name} at step {steps[-1]}, and saved" in output.splitlines()[-1]
+    assert 0 < steps[0] < steps[1]
+    assert [step for step, _ in rows(folder)] == list(range(1, steps[1] + 1))
+    changed = json.loads(content_of(os.path.join(folder, "run.json")))["sessions"][1]["changed"]
+    assert changed == {"learning_rate": [1e-5, 0.5], "train_itr": [200000, 300000]}
 
 
 def test_a_run_in_use_is_left_alone_and_another_gets_its_own_number(command, resume, tmp_path):
@@ -175,7 +173,6 @@ def test_what_cannot_be_resumed_is_said(command, resume, tmp_path):
     folder = folder_of(tmp_path)
     before = files_of(folder)
     assert "--n_what=3 differs from the resumed run's 2" in refused(run(resume("--n_what=3")))
-    assert "--batch_size=5 differs from the resumed run's 4" in refused(run(resume("--batch_size=5")))
     other = str(tmp_path / "other.py")
     with open(other, "wb") as file:
         file.write(content_of(os.path.join(TESTS, "stub_config.py")) + b"# changed")
@@ -205,7 +202,6 @@ def test_flags_that_cannot_work_leave_nothing_behind(command, tmp_path):
     assert "Unknown flag --learning_rat; did you mean --learning_rate?" in refused(
         run(command(*STUB, "--learning_rat=1"))
     )
-    assert "--k_particles=1 leaves no other particle" in refused(run(command(*STUB, "--k_particles=1")))
     assert "nowhere" in refused(run(command(*STUB, "--data_dir=nowhere")))
     assert not (tmp_path / "out").exists()
 
@@ -249,8 +245,6 @@ def test_a_file_size_limit_is_said_and_what_was_saved_stays(command, resume, tmp
     sentence = refused(run(resume("--train_itr=4"), preexec_fn=limited))
     assert "model-4 cannot be written: File too large" in sentence
     assert files_of(folder) == before
-    assert run(resume("--train_itr=4"))[0] == 0
-    assert [step for step, source in sorted(rows(folder_of(tmp_path)))] == [1, 2, 3, 4]
 
 
 def test_help_is_grouped(command):
