@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is minimised and reported, with a stub that returns given numbers in place of the model."""
+
+import collections
+import itertools
+
+import numpy as np
+import pytest
+import reference_bounds
+import tensorflow.compat.v1 as tf
+from tf_run import run
+
+from sqair import objective
+from sqair.structures import KindOutputs, Latents, SequenceBatch, SequenceOutputs, StepOutputs
+
+T, N, SHAPE = 4, 3, (5, 4, 2)
+
+
+class Numbers:
+    """Random results of a model for B sequences with K particles, and the stub that returns them."""
+
+    def __init__(self, batch_size, k_particles):
+        self.b, self.k = batch_size, k_particles
+        rng = np.random.RandomState(batch_size)
+        rows = batch_size * k_particles
+        names = "log_q log_p discrete_log_q log_likelihood log_weights".split()
+        self.per_row = {name: rng.normal(size=(T, rows)) for name in names}
+        self.presence = {
+            name: rng.randint(2, size=(T, rows, N)) for name in ("kept", "propagated", "discovered")
+        }
+        self.canvas = rng.uniform(size=(T, rows) + SHAPE)
+        self.images = rng.uniform(size=(T, batch_size) + SHAPE)
+        self.true_presence = rng.randint(2, size=(T, batch_size, 2))
+
+    def model(self, images, noise):
+        row = {name: tf.constant(value, tf.float32) for name, value in self.per_row.items()}
+        kept, old, new = [tf.constant(value, tf.float32) for value in self.presence.values()]
+        steps = StepOutputs(
+            Latents(None, None, kept, None),
+            None,
+            None,
+            KindOutputs(old, None, None, None),
+            KindOutputs(new, None, None, None),
+            *[row[name] for name in ("log_q", "log_p", "discrete_log_q")],
+        )
+        canvas = tf.constant(self.canvas, tf.float32)
+        return SequenceOutputs(steps, canvas, None, row["log_likelihood"], row["log_weights"])
+
+    def evaluate(self, **options):
+        presence = tf.constant(self.true_presence, tf.float32)
+        batch = SequenceBatch(tf.constant(self.images, tf.float32), None, presence, None, None)
+        return objective.evaluate(self.model, batch, self.k, noise=None, **options)
+
+    def log_weights(self):
+        return self.per_row["log_weights"].sum(0).reshape(self.b, self.k)
+
+    def expected_scalars(self):
+        """By loops over sequences, particles and frames."""
+        log_w = self.log_weights()
+        weights = reference_bounds.importance_weights(log_w)
+        totals, raw = collections.defaultdict(float), 0.0
+        for b, k, t in itertools.product(range(self.b), range(self.k), range(T)):
+            row = b * self.k + k
+            count = self.presence["kept"][t, row].sum()
+            error = np.mean((self.images[t, b] - self.canvas[t, row]) ** 2)
+            log_q, log_p = self.per_row["log_q"][t, row], self.per_row["log_p"][t, row]
+            values = dict(
+                data_ll=self.per_row["log_likelihood"][t, row],
+                kl=log_q - log_p,
+                log_p_z=log_p,
+                log_q_z_given_x=log_q,
+                num_steps=count,
+                num_disc_steps=self.presence["discovered"][t, row].sum(),
+                num_prop_steps=self.presence["propagated"][t, row].sum(),
+                num_step_acc=float(count == self.true_presence[t, b].sum()),
+                mse=error,
+            )
+            for name, value in values.items():
+                totals[name] += weights[b, k] * value / (self.b * T)
+            raw += error / (self.b * self.k * T)
+        return dict(
+            totals,
+            raw_mse=raw,
+            normalised_vae=reference_bounds.elbo(log_w) / T,
+            normalised_iwae=reference_bounds.iwae(log_w) / T,
+            ess=reference_bounds.ess(log_w),
+        )
+
+
+@pytest.mark.parametrize("batch_size, k_particles", [(1, 3), (5, 2), (2, 1)])
+def test_scalars_against_loops(batch_size, k_particles):
+    numbers = Numbers(batch_size, k_particles)
+    result = numbers.evaluate(estimator="reinforce")
+    expected = numbers.expected_scalars()
+    actual = run(dict(result.scalars))
+    assert set(actual) == set(expected)
+    for name, value in expected.items():
+        assert np.shape(actual[name]) == ()
+        np.testing.assert_allclose(actual[name], value, rtol=2e-4, atol=1e-5, err_msg=name)
+
+
+@pytest.mark.parametrize("estimator", ["reference", "vimco", "reinforce"])
+def test_loss_is_the_estimators_of_log_weights_summed_over_time(estimator):
+    numbers = Numbers(3, 2)
+    result = numbers.evaluate(estimator=estimator)
+    discrete = numbers.per_row["discrete_log_q"].sum(0).reshape(3, 2)
+    expected = reference_bounds.loss(estimator, numbers.log_weights(), discrete, T)
+    loss, log_weights, weights, error = run(
+        [result.loss, result.log_weights, result.importance_weights, result.squared_error]
+    )
+    np.testing.assert_allclose(loss, expected, rtol=1e-5)
+    np.testing.assert_allclose(log_weights, numbers.log_weights(), rtol=1e-5)
+    np.testing.assert_allclose(
+        weights, reference_bounds.importance_weights(numbers.log_weights()), rtol=1e-4, atol=1e-6
+    )
+    images = np.repeat(numbers.images, 2, axis=1)
+    expected = np.mean((images - numbers.canvas) ** 2, axis=(0, 2, 3, 4)).reshape(3, 2)
+    np.testing.assert_allclose(error, expected, rtol=1e-5)
+
+
+def test_l2_adds_half_the_squares_of_trainable_variables():
+    tf.get_variable("a", initializer=[3.0, 4.0])
+    tf.get_variable("b", initializer=2.0)
+    tf.get_variable("fixed", initializer=100.0, trainable=False)
+    numbers = Numbers(2, 2)
+    without, with_l2 = run([numbers.evaluate(l2=l2).loss for l2 in (0.0, 0.1)])
+    np.testing.assert_allclose(with_l2 - without, 0.1 * (9 + 16 + 4) / 2, rtol=1e-4)
