@@ -56,7 +56,7 @@ CASES = OrderedDict(
     golden_sizes=case(117, image=(50, 50), n_what=50, glimpse_size=20, T=2, n_units=2),
     one_frame=case(201, T=1),
     one_slot=case(304, n_steps_per_image=1, n_what=1, T=5),
-    two_slots=case(401, image=(21, 12), n_steps_per_image=2, glimpse_size=8, n_what=4),
+    two_slots=case(404, image=(21, 12), n_steps_per_image=2, glimpse_size=8, n_what=4),
     many_slots=case(505, n_steps_per_image=5, n_what=3, T=2),
     long=case(601, T=8, n_steps_per_image=2, batch_size=3, k_particles=2, output_std=1.0),
     random_walk=case(704, prop_prior_type="rw", T=4, output_std=1.0),
