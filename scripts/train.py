@@ -104,7 +104,7 @@ def main(flags, data_config, model_config):
     def make_model():
         return model_config.load(flags, mean_image)
 
-    graph = TrainingGraph(make_model, data.train, settings)
+    graph = TrainingGraph(make_model, data.train, settings, checkpoint)
     if run is None:  # only now: wrong flags leave no folder behind
         run = runs.create(flags.results_dir, flags.run_name)
         run.copy_configs(config_files)

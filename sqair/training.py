@@ -50,11 +50,11 @@ def train(run, graph, make_model, data, settings, checkpoint=None):
 
     Args:
         run: `sqair.runs.Run` to write into; its session has begun.
-        graph: `TrainingGraph` of the same model, data and settings.
+        graph: `TrainingGraph` of the same model, data, settings and checkpoint.
         make_model: callable without arguments that builds the model in the default graph, for evaluation.
         data: mapping of "train" and "valid" -> `SequenceDataset`.
         settings: `sqair.settings.Settings`, checked.
-        checkpoint: `sqair.checkpoints.Checkpoint` to go on from; None to start.
+        checkpoint: `sqair.checkpoints.Checkpoint` that the graph goes on from; None if it starts.
 
     Returns:
         The `signal.Signals` that stopped it, or None if it trained to the end. All is saved in both cases.
@@ -82,9 +82,6 @@ class _Session:
         self._graph, self._stop = graph, stop
         self._evaluator = None  # built when it is first needed: the first update need not wait for it
         self._evaluator_step = None
-        if checkpoint is not None:
-            graph.restore(checkpoint)
-        graph.seek()
         last_step = None if checkpoint is None else checkpoint.step
         self._saved_step, self._saved_time = last_step, time.time()
         self._metrics = Metrics(run.metrics, graph.names, last_step)

@@ -32,23 +32,29 @@ def make_optimiser(name, learning_rate):
 class TrainingGraph:
     """Model, loss, gradients and optimiser with their session. `step` is the number of updates done."""
 
-    def __init__(self, make_model, dataset, settings):
-        """Builds the graph and initialises its variables.
+    def __init__(self, make_model, dataset, settings, checkpoint=None):
+        """Builds the graph and initialises it, ready for the next update.
 
         Args:
             make_model: callable without arguments that builds the model in the default graph.
             dataset: `SequenceDataset` to train on.
             settings: `sqair.settings.Settings`.
+            checkpoint: `sqair.checkpoints.Checkpoint` to go on from; None to start.
+
+        Raises:
+            UserError: if the checkpoint is one of a model of other sizes.
         """
         self._dataset, self._settings = dataset, settings
-        self.step = 0
+        self.step = 0 if checkpoint is None else checkpoint.step
         self.graph = tf.Graph()
         with self.graph.as_default():
             tf.set_random_seed(settings.seed)
             self._build(make_model)
             self._saver = checkpoints.Saver(tf.global_variables())
             self.session = tf.Session(config=evaluation.session_config(settings.num_threads))
-            self.session.run(tf.global_variables_initializer())
+            self.session.run([tf.global_variables_initializer(), self._iterator.initializer])
+            if checkpoint is not None:
+                checkpoints.load(self.session, tf.global_variables(), checkpoint.values, checkpoint.path)
 
     @property
     def names(self):
@@ -82,21 +88,6 @@ class TrainingGraph:
         """The number of frames of the next update."""
         return int(self.session.run(self._seq_len))
 
-    def seek(self):
-        """Goes to the batch of the current step."""
-        with self.graph.as_default(), tf.device("/cpu:0"):
-            self.session.run(self._iterator.make_initializer(self._batches(self.step)))
-
-    def restore(self, checkpoint):
-        """Goes back to a `Checkpoint`.
-
-        Raises:
-            UserError: if it is one of a model of other sizes.
-        """
-        with self.graph.as_default():
-            checkpoints.load(self.session, tf.global_variables(), checkpoint.values, checkpoint.path)
-        self.step = int(self.session.run(self._global_step))
-
     def save(self, folder, rolling):
         """Writes a checkpoint of the current step, unless a variable is not finite.
 
@@ -127,7 +118,7 @@ class TrainingGraph:
     def _build(self, make_model):
         settings = self._settings
         with tf.device("/cpu:0"):
-            self._iterator = tf.data.make_initializable_iterator(self._batches(0))
+            self._iterator = tf.data.make_initializable_iterator(self._batches())
             batch = self._iterator.get_next()
         global_step = tf.get_variable(  # a resource: all that is read in one run is read before the update
             "global_step", [], tf.int64, tf.zeros_initializer(), trainable=False, use_resource=True
@@ -171,8 +162,9 @@ class TrainingGraph:
             optimiser = make_optimiser(self._settings.opt, rate)
             return optimiser.apply_gradients(zip(gradients, variables), global_step)
 
-    def _batches(self, start):
-        return self._dataset.batches(self._settings.batch_size, seed=self._settings.seed, start=start)
+    def _batches(self):
+        """The batches from that of the next update on."""
+        return self._dataset.batches(self._settings.batch_size, seed=self._settings.seed, start=self.step)
 
     @property
     def _modules(self):
@@ -200,7 +192,8 @@ class TrainingGraph:
         Returns:
             What is not finite, as the beginning of a sentence; None if all of it is finite.
         """
-        self.seek()
+        with self.graph.as_default(), tf.device("/cpu:0"):
+            self.session.run(self._iterator.make_initializer(self._batches()))
         where = f"Update {self.step + 1} was not applied:"
         try:
             loss, scalars, _, _, half_squares = self.session.run(self._numbers)
