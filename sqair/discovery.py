@@ -24,7 +24,9 @@ class SlotCarry(NamedTuple):
 class DiscoveryCore(snt.AbstractModule):
     """One slot of discovery: RNN, where, what and presence, in this order."""
 
-    def __init__(self, glimpse_encoder, hidden_size, transition, scale_bias, step_bias, name="discovery_core"):
+    def __init__(
+        self, glimpse_encoder, hidden_size, transition, scale_bias, step_bias, name="discovery_core"
+    ):
         """Sets the core up.
 
         Args:

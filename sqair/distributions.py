@@ -52,7 +52,9 @@ class AffineDiagonalNormal(snt.AbstractModule):
 
     def mix(self, noise):
         """`(I + M) noise`, `[..., size]`: a sample is `loc + scale * mix(noise)`."""
-        return snt.BatchApply(lambda x: tf.matmul(x, self._mixing, transpose_b=True), noise.shape.ndims - 1)(noise)
+        return snt.BatchApply(lambda x: tf.matmul(x, self._mixing, transpose_b=True), noise.shape.ndims - 1)(
+            noise
+        )
 
     def log_prob(self, noise, scale):
         """Log-density of the sample made from `noise` (before mixing): `[..., size]` to `[...]`.

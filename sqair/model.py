@@ -40,7 +40,12 @@ class SQAIRCell(snt.RNNCore):
         slots = [rows, self._n_steps]
         what, where, presence = [tf.fill(slots + [size], 0.0) for size in (self._n_what, 4, 1)]
         return SQAIRState(
-            what, where, presence, *self._new_states(rows), tf.fill(slots + [1], -1.0), tf.fill([rows, 1], -1.0)
+            what,
+            where,
+            presence,
+            *self._new_states(rows),
+            tf.fill(slots + [1], -1.0),
+            tf.fill([rows, 1], -1.0),
         )
 
     def _new_states(self, rows):
@@ -60,7 +65,7 @@ class SQAIRCell(snt.RNNCore):
         """
         k_particles = inputs.noise.discovery.presence.shape.as_list()[1]
         noise = tf.nest.map_structure(ops.merge, inputs.noise)
-        image_index = tf.range(tf.shape(state.last_id)[0]) // k_particles
+        image_index = tf.range(ops.rows_of(state.last_id)) // k_particles
 
         propagated = self._propagation(inputs.image, image_index, state, noise.propagation)
         encoding = ops.merge(tf.tile(inputs.image_encoding[:, None], [1, k_particles, 1]))
@@ -68,7 +73,7 @@ class SQAIRCell(snt.RNNCore):
         context = ops.concat([encoding, summary])
         discovered = self._discovery(inputs.image, image_index, context, noise.discovery)
         slots, next_state = self._keep(propagated, discovered, state)
-        kept_slots = tf.cast(slots, tf.float32)[..., None]
+        kept_slots = tf.expand_dims(tf.cast(slots, tf.float32), -1)
         outputs = CellOutputs(
             propagated.objects, discovered, propagated.prior_state, next_state.object_ids, kept_slots, summary
         )
@@ -89,12 +94,16 @@ class SQAIRCell(snt.RNNCore):
         """Joins both kinds, keeps the present objects, and gives the new ones their ids and states."""
         old = propagated.objects
         old_ids = old.presence * (state.object_ids + 1.0) - 1.0
-        new_ids, last_id = ops.next_ids(state.last_id, discovered.presence[..., 0])
+        new_ids, last_id = ops.next_ids(state.last_id, tf.squeeze(discovered.presence, axis=-1))
         fields = old.what, old.where, old.presence, propagated.temporal_state, propagated.prior_state, old_ids
-        new_states = self._new_states(tf.shape(state.last_id)[0])
-        new = [discovered.what, discovered.where, discovered.presence] + new_states + [new_ids[..., None]]
+        new_states = self._new_states(ops.rows_of(state.last_id))
+        new = (
+            [discovered.what, discovered.where, discovered.presence]
+            + new_states
+            + [tf.expand_dims(new_ids, -1)]
+        )
         both = tf.concat([ops.concat(fields), ops.concat(new)], axis=1)
-        presence = tf.concat([old.presence, discovered.presence], axis=1)[..., 0]
+        presence = tf.squeeze(tf.concat([old.presence, discovered.presence], axis=1), axis=-1)
         slots = ops.present_first(presence, self._n_steps)
         return slots, SQAIRState(*ops.split_like(ops.take_slots(both, slots), fields), last_id)
 
@@ -178,7 +187,8 @@ class SQAIR(snt.AbstractModule):
             )
             propagation = Propagation(core, propagation_prior, compact)
             discovery = Discovery(
-                DiscoveryCore(glimpse_encoder, hidden_size, transition, transform_var_bias, disc_step_bias), compact
+                DiscoveryCore(glimpse_encoder, hidden_size, transition, transform_var_bias, disc_step_bias),
+                compact,
             )
             discovery_prior = DiscoveryPrior(
                 n_steps_per_image, disc_prior_type, step_success_prob, scale_prior, rec_where_prior
@@ -198,13 +208,13 @@ class SQAIR(snt.AbstractModule):
             `SequenceOutputs`.
         """
         noise = tf.nest.map_structure(lambda x: x[..., None] if x.shape.ndims == 4 else x, noise)
-        batch_size = images.shape[1].value or tf.shape(images)[1]
+        batch_size = ops.rows_of(images, axis=1)
         k_particles = noise.discovery.presence.shape.as_list()[2]
         with static_gradients():
             frames = ops.merge(images)
-            by_time = lambda x: tf.reshape(x, tf.stack([-1, batch_size] + x.shape.as_list()[1:]))  # noqa: E731
-            padded = by_time(spatial_transformer.pad_images(frames))
-            inputs = FrameInputs(padded, by_time(self._image_encoder(frames)), noise)
+            padded = ops.split_first(spatial_transformer.pad_images(frames), batch_size)
+            encodings = ops.split_first(self._image_encoder(frames), batch_size)
+            inputs = FrameInputs(padded, encodings, noise)
             inferred = _unroll(self._cell, inputs, self._cell.initial_state(batch_size * k_particles))
             steps = self._scoring(inferred, tf.nest.map_structure(lambda x: ops.merge(ops.merge(x)), noise))
             outputs = self._decode(images, steps, k_particles)
@@ -217,13 +227,12 @@ class SQAIR(snt.AbstractModule):
         latents = steps.latents
         decoded = self._decoder(*[ops.merge(x) for x in (latents.what, latents.where, latents.presence)])
         targets = ops.merge(ops.merge(tf.tile(images[:, :, None], [1, 1, k_particles, 1, 1, 1])))
-        rows = tf.shape(steps.log_q)[1]
-        by_time = lambda x: tf.reshape(x, tf.stack([-1, rows] + x.shape.as_list()[1:]))  # noqa: E731
-        log_likelihood = by_time(self._decoder.log_likelihood(targets, decoded))
+        rows = ops.rows_of(steps.log_q, axis=1)
+        log_likelihood = ops.split_first(self._decoder.log_likelihood(targets, decoded), rows)
         return SequenceOutputs(
             steps,
-            by_time(decoded.canvas),
-            by_time(decoded.glimpses),
+            ops.split_first(decoded.canvas, rows),
+            ops.split_first(decoded.glimpses, rows),
             log_likelihood,
             log_likelihood + steps.log_p - steps.log_q,
         )
@@ -265,10 +274,12 @@ def _unroll(cell, inputs, state):
         sizes = tf.nest.flatten(cell.output_size)
         n_slots, widths = per_slot[0][0].value, [size[1].value for size in per_slot]
         row_widths = [size[0].value for size in sizes if len(size) == 1]
-        packed.set_shape([None, None, n_slots * sum(widths) + sum(row_widths)])
+        rows = ops.rows_of(state.last_id)
+        packed.set_shape(
+            [None, rows if isinstance(rows, int) else None, n_slots * sum(widths) + sum(row_widths)]
+        )
         slots, *of_rows = tf.split(packed, [n_slots * sum(widths)] + row_widths, axis=-1)
-        shape = tf.shape(slots)
-        slots = tf.reshape(slots, tf.stack([shape[0], shape[1], n_slots, sum(widths)]))
+        slots = ops.split_first(tf.reshape(slots, [-1, n_slots, sum(widths)]), rows)
         of_slots, of_rows = iter(tf.split(slots, widths, axis=-1)), iter(of_rows)
         fields = [next(of_slots) if len(size) == 2 else next(of_rows) for size in sizes]
         return tf.nest.pack_sequence_as(cell.output_size, fields)

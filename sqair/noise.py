@@ -50,7 +50,7 @@ def mode(seq_len, batch_size, k_particles, n_steps, n_what):
     """No noise: every Gaussian at its mean, every presence at its more probable value; arguments as in `draw`."""
     slots = [seq_len, batch_size, k_particles, n_steps]
     none = StepNoise(
-        what=tf.zeros(slots + [n_what]), where=tf.zeros(slots + [4]), presence=tf.fill(slots, 0.5)
+        what=tf.fill(slots + [n_what], 0.0), where=tf.fill(slots + [4], 0.0), presence=tf.fill(slots, 0.5)
     )
     return FrameNoise(propagation=none, discovery=none)
 

@@ -101,17 +101,27 @@ def take_slots(tensor, slots):
     """Picks slots row by row: `[rows, S, n]` and `[rows, N]` int32 to `[rows, N, n]`."""
     n_slots, size = tensor.shape.as_list()[1:]
     n_keep = slots.shape.as_list()[1]
-    first = tf.range(tf.shape(slots)[0]) * n_slots
+    first = tf.range(rows_of(slots)) * n_slots
     index = tf.reshape(slots + tf.expand_dims(first, -1), [-1, 1])
     taken = tf.gather_nd(tf.reshape(tensor, [-1, size]), index)
-    rows = slots.shape[0].value
-    return tf.reshape(taken, [-1 if rows is None else rows, n_keep, size])
+    return tf.reshape(taken, [slots.shape[0].value or -1, n_keep, size])
 
 
 def merge(tensor):
     """Joins the first two dimensions: `[a, b, ...]` to `[a * b, ...]`."""
     a, b, *rest = tensor.shape.as_list()
     return tf.reshape(tensor, [a * b if a and b else -1] + rest)
+
+
+def split_first(tensor, size):
+    """Undoes `merge`: `[a * size, ...]` to `[a, size, ...]`; `size` an int or a scalar tensor."""
+    rest = tensor.shape.as_list()[1:]
+    return tf.reshape(tensor, [-1, size] + rest if isinstance(size, int) else tf.stack([-1, size] + rest))
+
+
+def rows_of(tensor, axis=0):
+    """The size of a dimension: an int if it is known, else a scalar tensor."""
+    return tensor.shape[axis].value or tf.shape(tensor)[axis]
 
 
 def sample_presence(noise, prob, allowed):

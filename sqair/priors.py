@@ -77,7 +77,9 @@ class DiscoveryPrior(snt.AbstractModule):
             error = latents.where - self._where_loc
             where_log_prob = tf.reduce_sum(-0.5 * error * error - HALF_LOG_TWO_PI, axis=-1)
         count = tf.reduce_sum(presence, axis=-1)
-        return LogProbs(presence * what_log_prob, presence * where_log_prob, self._count(count, expected, is_later))
+        return LogProbs(
+            presence * what_log_prob, presence * where_log_prob, self._count(count, expected, is_later)
+        )
 
     def _count(self, count, expected, is_later):
         if self._kind == "geom":
@@ -141,7 +143,11 @@ class PropagationPrior(snt.AbstractModule):
         elif self._kind == "guided":
             where_loc, what_loc = where_tm1 + GUIDANCE * where_loc, what_tm1 + GUIDANCE * what_loc
         return PropagationStatistics(
-            logit + self._step_bias, where_loc, what_loc, positive_scale(where_scale), positive_scale(what_scale)
+            logit + self._step_bias,
+            where_loc,
+            what_loc,
+            positive_scale(where_scale),
+            positive_scale(what_scale),
         )
 
     def presence_logit(self, logit, logit_tm1):

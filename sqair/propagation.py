@@ -140,8 +140,12 @@ class PropagationCore(snt.AbstractModule):
         expected_scale = positive_scale(expected_scale, self._min_scale)
         forget, ignore, exclude = tf.split(MAX_GATE * tf.sigmoid(self._gates(output)), 3, axis=-1)
         use_seen, use_expected = 1.0 - ignore, 1.0 - exclude
-        loc = forget * what_tm1 + use_seen * seen.loc + use_expected * expected_loc
-        return loc, use_seen * seen.scale + use_expected * expected_scale
+        seen_and_expected = ops.concat([seen.loc, seen.scale]) * ops.concat([use_seen, use_seen])
+        seen_and_expected += ops.concat([expected_loc, expected_scale]) * ops.concat(
+            [use_expected, use_expected]
+        )
+        loc, scale = tf.split(seen_and_expected, 2, axis=-1)
+        return loc + forget * what_tm1, scale
 
 
 class Propagation(snt.AbstractModule):
@@ -179,7 +183,7 @@ class Propagation(snt.AbstractModule):
             noise._replace(where=mixed),
         )
         slots, temporal_states, carry = [], [], self._first_carry(past)
-        exists = tf.unstack(past.presence[..., 0] > 0.5, axis=1)
+        exists = tf.unstack(tf.squeeze(past.presence, axis=-1) > 0.5, axis=1)
         for slot_exists, packed in zip(exists, tf.unstack(ops.concat(objects), axis=1)):
             slot, hidden, temporal_state = ops.call_where(
                 lambda index, packed, carry: self._core(

@@ -44,33 +44,38 @@ class Scoring(snt.AbstractModule):
         Returns:
             `StepOutputs` of `[T, R, ...]`.
         """
-        rows = tf.shape(inferred.propagated_summary)[1]
+        rows = ops.rows_of(inferred.propagated_summary, axis=1)
         inferred = tf.nest.map_structure(ops.merge, inferred)
-        slots = tf.cast(inferred.kept_slots[..., 0], tf.int32)
+        slots = tf.cast(tf.squeeze(inferred.kept_slots, axis=-1), tf.int32)
 
         kept = _take(inferred.propagated, inferred.discovered, slots)
-        past = SlotObjects(*[_one_step_later(x, rows) for x in kept])
-        exists = past.presence[..., 0]
-        propagated_logit = ops.mask_absent_logit(inferred.propagated.presence_logit[..., 0], exists)
-        found = inferred.discovered.presence[..., 0]
+        past_what, past_where, past_presence = ops.split_like(
+            _one_step_later(ops.concat(kept[:3]), rows), kept[:3]
+        )
+        last = lambda x: tf.squeeze(x, axis=-1)  # noqa: E731
+        exists, found = last(past_presence), last(inferred.discovered.presence)
         possible = tf.concat([tf.ones_like(found[:, :1]), found[:, :-1]], axis=1)
-        discovered_logit = ops.mask_absent_logit(inferred.discovered.presence_logit[..., 0], possible)
-        logits = tf.concat([propagated_logit, discovered_logit], axis=1)[..., None]
-        logit = ops.take_slots(logits, slots)[..., 0]
+        propagated_logit = ops.mask_absent_logit(last(inferred.propagated.presence_logit), exists)
+        discovered_logit = ops.mask_absent_logit(last(inferred.discovered.presence_logit), possible)
+        logits = tf.expand_dims(tf.concat([propagated_logit, discovered_logit], axis=1), -1)
+        logit = last(ops.take_slots(logits, slots))
 
         past_logit = _one_step_later(logit, rows)
         is_later = _one_step_later(tf.ones_like(logit[:, :1]), rows)
-        propagation, prior_logit = self._propagation(inferred, past, exists, past_logit, propagated_logit, noise)
+        propagation, prior_logit = self._propagation(
+            inferred, (past_what, past_where), exists, past_logit, propagated_logit, noise
+        )
         discovery = self._discovery(inferred, discovered_logit, possible, prior_logit, is_later, noise)
-        outputs = _step_outputs(kept, logit, inferred.object_ids[..., 0], propagation, discovery)
-        by_time = lambda x: tf.reshape(x, tf.stack([-1, rows] + x.shape.as_list()[1:]))  # noqa: E731
-        return tf.nest.map_structure(by_time, outputs)
+        outputs = _step_outputs(kept, logit, last(inferred.object_ids), propagation, discovery)
+        return tf.nest.map_structure(lambda x: ops.split_first(x, rows), outputs)
 
     def _propagation(self, inferred, past, exists, past_logit, logit, noise):
         """`KindOutputs` and the prior's presence logits `[n, N]`."""
         objects, noise = inferred.propagated, noise.propagation
 
-        def score(past_what, past_where, prior_state, what, where, what_scale, where_scale, what_noise, where_noise):
+        def score(
+            past_what, past_where, prior_state, what, where, what_scale, where_scale, what_noise, where_noise
+        ):
             prior = self._propagation_prior(past_what, past_where, prior_state)
             log_probs = ObjectScores(
                 distributions.sampled_normal_log_prob(what_noise, what_scale),
@@ -78,9 +83,9 @@ class Scoring(snt.AbstractModule):
                 distributions.normal_log_prob(what, prior.what_loc, prior.what_scale),
                 distributions.normal_log_prob(where, prior.where_loc, prior.where_scale),
             )
-            return tf.nest.map_structure(lambda x: x[:, None], log_probs), prior.presence_logit
+            return tf.nest.map_structure(lambda x: tf.expand_dims(x, -1), log_probs), prior.presence_logit
 
-        inputs = (past.what, past.where, inferred.prior_state, objects.what, objects.where)
+        inputs = (*past, inferred.prior_state, objects.what, objects.where)
         inputs += (objects.what_scale, objects.where_scale, noise.what, noise.where)
         inputs = [ops.merge(x) for x in inputs]
         runs = tf.reshape(exists, [-1]) > 0.5
@@ -90,7 +95,7 @@ class Scoring(snt.AbstractModule):
         scores = tf.nest.map_structure(per_slot, scores)
         prior_logit = self._propagation_prior.presence_logit(per_slot(prior_logit), past_logit)
 
-        presence = objects.presence[..., 0]
+        presence = tf.squeeze(objects.presence, axis=-1)
         presence_log_q = exists * distributions.bernoulli_log_prob(presence, logit)
         presence_log_p = exists * distributions.bernoulli_log_prob(presence, prior_logit)
         total = lambda x: tf.reduce_sum(x, axis=-1)  # noqa: E731
@@ -101,10 +106,12 @@ class Scoring(snt.AbstractModule):
     def _discovery(self, inferred, logit, possible, prior_logit, is_later, noise):
         """`KindOutputs` of discovery."""
         objects, noise = inferred.discovered, noise.discovery
-        presence = objects.presence[..., 0]
+        presence = tf.squeeze(objects.presence, axis=-1)
         latents = Latents(objects.what, objects.where, presence, logit)
         # What did not run has no scale to take a logarithm of.
-        scales = [scale + (1.0 - possible)[..., None] for scale in (objects.what_scale, objects.where_scale)]
+        scales = [
+            scale + tf.expand_dims(1.0 - possible, -1) for scale in (objects.what_scale, objects.where_scale)
+        ]
         probs = distributions.count_probabilities(distributions.probability(logit))
         log_q = LogProbs(
             presence * distributions.sampled_normal_log_prob(noise.what, scales[0]),
@@ -132,8 +139,10 @@ def _step_outputs(kept, logit, object_ids, propagation, discovery):
         return tf.reduce_sum(log_probs.what + log_probs.where, axis=-1) + log_probs.presence
 
     return StepOutputs(
-        Latents(kept.what, kept.where, kept.presence[..., 0], logit),
-        Posterior(kept.what_loc, kept.what_scale, kept.where_loc, kept.where_scale, distributions.probability(logit)),
+        Latents(kept.what, kept.where, tf.squeeze(kept.presence, axis=-1), logit),
+        Posterior(
+            kept.what_loc, kept.what_scale, kept.where_loc, kept.where_scale, distributions.probability(logit)
+        ),
         object_ids,
         propagation,
         discovery,

@@ -54,11 +54,12 @@ def read_glimpses(padded_images, image_size, image_index, where, glimpse_size):
     """
     padded_height, padded_width, channels = padded_images.shape.as_list()[1:]
     scale, shift = coordinates(where)
-    corners = tf.concat([shift - scale, shift + scale], axis=-1)  # x0, y0, x1, y1 in [-1, 1]
-    corners = tf.gather(corners, [1, 0, 3, 2], axis=-1)  # y0, x0, y1, x1
+    first, last = [tf.reverse(corner, [-1]) for corner in (shift - scale, shift + scale)]  # y, x in [-1, 1]
     half = np.array([image_size[0] - 1, image_size[1] - 1] * 2, np.float32) / 2.0
-    pixels = (corners + 1.0) * half + 1.0  # of the padded image
-    boxes = pixels / np.array([padded_height - 1, padded_width - 1] * 2, np.float32)
+    unit = 1.0 / np.array(
+        [padded_height - 1, padded_width - 1] * 2, np.float32
+    )  # a pixel of the padded image
+    boxes = (tf.concat([first, last], axis=-1) + 1.0) * (half * unit) + unit
     glimpses = tf.image.crop_and_resize(
         padded_images, boxes, box_indices=image_index, crop_size=[glimpse_size] * 2
     )

@@ -1,0 +1,29 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A graph that holds every small constant once."""
+
+import tensorflow as tf
+
+MAX_BYTES = 256
+
+
+class LeanGraph(tf.Graph):
+    """A `tf.Graph` in which equal small constants of one loop (or of none) are one node.
+
+    About a third of a training graph would otherwise be constants: axes, sizes, shapes, zeros. Fewer nodes make
+    the graph quicker to build, to prune and to start. The numbers are the same.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self._constants = {}
+
+    def create_op(self, op_type, inputs, dtypes=None, *args, **kwargs):
+        """As `tf.Graph.create_op`; returns the constant that there is, if there is one."""
+        value = op_type == "Const" and (kwargs.get("attrs") or {}).get("value")
+        if not value or value.ByteSize() > MAX_BYTES:
+            return super().create_op(op_type, inputs, dtypes, *args, **kwargs)
+        after = tuple(self._control_dependencies_for_inputs(()))
+        key = value.SerializeToString(), self._get_control_flow_context(), after
+        if key not in self._constants:
+            self._constants[key] = super().create_op(op_type, inputs, dtypes, *args, **kwargs)
+        return self._constants[key]
