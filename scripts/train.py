@@ -44,9 +44,7 @@ with cli.group("Run"):
     flags.DEFINE_boolean(
         "resume", False, "Continue the last run of this name at its last complete checkpoint."
     )
-    flags.DEFINE_string(
-        "resume_run", "", "With --resume: which run instead of the last, by number or folder."
-    )
+    flags.DEFINE_string("resume_run", "", "Continue this run instead of the last: its number, or its folder.")
     flags.DEFINE_boolean("test_run", False, "A run of a few iterations with everything switched on.")
     flags.DEFINE_string("gpu", "0", "The CUDA devices to use, by number with commas between; -1 for none.")
     flags.DEFINE_boolean("debug", False, "Check in every distribution for numbers that are not finite; slow.")
@@ -94,7 +92,7 @@ def main(flags, data_config, model_config):
     config_files = {"data_config": data_config.__file__, "model_config": model_config.__file__}
     data = data_config.load(flags)
     run, checkpoint, changed = None, None, {}
-    if flags.resume:
+    if flags.resume or flags.resume_run:
         run = runs.Run(runs.find(flags.results_dir, flags.run_name, flags.resume_run))
         changed = runs.differences(run.flags, stored_flags(), CHANGEABLE)
         run.check_unchanged(config_files, describe(data))
@@ -159,8 +157,11 @@ def expanded(argv):
     if early["gpu"].present or "CUDA_VISIBLE_DEVICES" not in os.environ:
         os.environ["CUDA_VISIBLE_DEVICES"] = early.gpu
     implied = dict(TEST_RUN) if early.test_run else {}
-    if early.resume:
-        folder = runs.find(early.results_dir, early.run_name, early.resume_run)
+    if early.resume or early.resume_run:
+        run_name = (
+            implied.get("run_name", early.run_name) if not early["run_name"].present else early.run_name
+        )
+        folder = runs.find(early.results_dir, run_name, early.resume_run)
         implied.update(runs.read_json(os.path.join(folder, "flags.json")))
         implied.update((name, runs.config_file(folder, name)) for name in CONFIG_FLAGS)
     words = [

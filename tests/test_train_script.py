@@ -146,7 +146,7 @@ def test_a_killed_run_of_the_model_goes_on_bit_for_bit(command, resume, tmp_path
 def test_a_signal_saves_and_leaves_a_run_to_resume(command, resume, tmp_path):
     folder, steps = folder_of(tmp_path), []
     first = command(*STUB, "--train_itr=200000", "--save_itr=0", "--log_itr=0")
-    again = resume("--train_itr=300000", "--learning_rate=0.5")
+    again = resume("--train_itr=300000", "--learning_rate=0.5", "--resume_run=1")
     for arguments, number, status in ((first, signal.SIGTERM, 143), (again, signal.SIGINT, 130)):
         with running(arguments, until="step ") as process:
             process.send_signal(number)
