@@ -204,3 +204,14 @@ def test_boxes_hold_what_is_written():
     assert abs(columns[0] - left) < 1.5
     assert abs(rows[-1] - rows[0] + 1 - height) < 3
     assert abs(columns[-1] - columns[0] + 1 - width) < 3
+
+
+def test_a_model_that_diverged_reads_something_instead_of_crashing():
+    """The sampling kernel reads beyond its memory when a box is not a number."""
+    images = np.ones((1, 6, 9, 1))
+    where = tf.constant([[np.nan] * 4, [np.inf, -np.inf, np.inf, np.nan], [0.0] * 4], tf.float32)
+    glimpses = read(images, [0, 0, 0], where, 5)
+    gradient = tf.gradients(glimpses, where)[0]
+    glimpses, gradient = run([glimpses, gradient])
+    np.testing.assert_allclose(glimpses[2], 1, atol=1e-6)
+    assert np.all(np.isfinite(gradient[2]))
