@@ -43,10 +43,10 @@ def test_the_same_key_gives_the_same_numbers():
 
 def test_sizes_may_be_tensors():
     sizes = dict(SIZES, seq_len=tf.placeholder(tf.int32, []), batch_size=tf.placeholder(tf.int32, []))
-    drawn = noise.draw(0, 0, "eval", **sizes)
-    values = run(drawn, {sizes["seq_len"]: 2, sizes["batch_size"]: 6})
-    assert values.discovery.what.shape == (2, 6, 4, 3, 5)
-    assert values.propagation.presence.shape == (2, 6, 4, 3)
+    for drawn in (noise.draw(0, 0, "eval", **sizes), noise.mode(**sizes)):
+        values = run(drawn, {sizes["seq_len"]: 2, sizes["batch_size"]: 6})
+        assert values.discovery.what.shape == (2, 6, 4, 3, 5)
+        assert values.propagation.presence.shape == (2, 6, 4, 3)
 
 
 def test_no_two_keys_share_their_numbers():
