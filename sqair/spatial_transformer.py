@@ -60,7 +60,7 @@ def read_glimpses(padded_images, image_size, image_index, where, glimpse_size):
         [padded_height - 1, padded_width - 1] * 2, np.float32
     )  # a pixel of the padded image
     boxes = (tf.concat([first, last], axis=-1) + 1.0) * (half * unit) + unit
-    # A box of a model that diverged to NaN would make the kernel read beyond its memory; no real one reaches 2.
+    # A box that is NaN would make the kernel read beyond its memory. No other reaches 2.
     boxes = tf.compat.v2.where(boxes < 2.0, boxes, 2.0 * tf.ones_like(boxes))
     glimpses = tf.image.crop_and_resize(
         padded_images, boxes, box_indices=image_index, crop_size=[glimpse_size] * 2
