@@ -3,6 +3,7 @@
 
 from typing import Any, NamedTuple
 
+import numpy as np
 import sonnet as snt
 import tensorflow as tf
 
@@ -14,12 +15,11 @@ MASK_STEEPNESS = 20.0
 MASK_OFFSET = 10.0
 
 
-class DecoderOutputs(NamedTuple):
+class Painting(NamedTuple):
     """The image model of n frames."""
 
     canvas: Any  # [n, H, W, C] mean of each pixel
     std: Any  # [n, H, W, C] deviation of each pixel
-    glimpses: Any  # [n, N, g, g, C] appearance of each object before it is written
 
 
 class Decoder(snt.AbstractModule):
@@ -55,62 +55,71 @@ class Decoder(snt.AbstractModule):
             self._root_std = fixed_scalar("output_std_root", output_std**0.5)
             self._root_background_std = fixed_scalar("background_std_root", output_std**0.5)
 
-    def _build(self, what, where, presence):
-        """Decodes n frames.
+    def glimpses(self, what, presence):
+        """Appearance of each object before it is written.
 
         Args:
             what: `[n, N, Z]`.
+            presence: `[n, N]`, 0 or 1.
+
+        Returns:
+            `[n, N, g, g, C]`; zeros where nothing is present.
+        """
+        glimpses = ops.call_where(
+            lambda x: self._scale * self._mlp(x),
+            tf.reshape(presence, [-1]) > 0.5,
+            [ops.merge(what)],
+            0.0,
+            self._compact,
+        )
+        n_slots, side = presence.shape.as_list()[1], self._glimpse_size
+        return tf.reshape(glimpses, [-1, n_slots, side, side, self._image_shape[2]])
+
+    def _build(self, glimpses, where, presence):
+        """Paints n frames.
+
+        Args:
+            glimpses: `[n, N, g, g, C]`, zeros where nothing is present.
             where: `[n, N, 4]` logits.
             presence: `[n, N]`, 0 or 1.
 
         Returns:
-            `DecoderOutputs`.
+            `Painting`.
         """
-        n_slots, g = presence.shape.as_list()[1], self._glimpse_size
-        height, width, channels = self._image_shape
-        glimpses = ops.call_where(
-            lambda x: self._scale * self._mlp(x),
-            tf.reshape(presence, [-1]) > 0.5,
-            (tf.reshape(what, [-1, what.shape.as_list()[-1]]),),
-            0.0,
-            self._compact,
-        )
-        by_row, by_column = spatial_transformer.write_weights(tf.reshape(where, [-1, 4]), (height, width), g)
-        by_row *= tf.reshape(presence, [-1, 1, 1])
-        canvas = self._write(by_row, by_column, glimpses, n_slots)
-        coverage = tf.matmul(
-            tf.reshape(tf.reduce_sum(by_row, -1), [-1, n_slots, height]),
-            tf.reshape(tf.reduce_sum(by_column, -1), [-1, n_slots, width]),
-            transpose_a=True,
-        )
-        mask = tf.sigmoid(MASK_STEEPNESS * coverage - MASK_OFFSET)[..., None]
-        if channels > 1:
-            mask = tf.tile(mask, [1, 1, 1, channels])
+        size, (height, width, channels) = self._glimpse_size, self._image_shape
+        rows, columns = spatial_transformer.glimpse_pixels(where, (height, width), size)
+        by_row = spatial_transformer.bilinear_weights(tf.transpose(rows, [0, 2, 1]), size)  # [n, H, N, g]
+        by_column = spatial_transformer.bilinear_weights(columns, size)  # [n, N, W, g]
+        canvas = self._write(by_row, by_column, glimpses)
+
+        presence = tf.expand_dims(presence, -1)
+        covered_rows = presence * spatial_transformer.bilinear_coverage(rows, size)
+        covered_columns = spatial_transformer.bilinear_coverage(columns, size)
+        coverage = tf.matmul(covered_rows, covered_columns, transpose_a=True)
+        mask = tf.expand_dims(tf.sigmoid(MASK_STEEPNESS * coverage - MASK_OFFSET), -1)
         std, background_std = tf.square(self._root_std), tf.square(self._root_background_std)
-        return DecoderOutputs(
+        return Painting(
             canvas + mask * self._mean_image,
-            background_std + mask * (std - background_std),
-            tf.reshape(glimpses, [-1, n_slots, g, g, channels]),
+            background_std + mask * tf.fill([channels], std - background_std),
         )
 
-    def _write(self, by_row, by_column, glimpses, n_slots):
+    def _write(self, by_row, by_column, glimpses):
         """`[n, H, W, C]`: the sum over slots of `by_row glimpse by_column^T` (the sum is part of the product)."""
-        g, (height, width, channels) = self._glimpse_size, self._image_shape
-        glimpses = tf.reshape(glimpses, [-1, g, g, channels])
+        n_slots, size, _, channels = glimpses.shape.as_list()[1:]
+        height, width = by_row.shape.as_list()[1], by_column.shape.as_list()[2]
         if channels > 1:
-            glimpses = tf.transpose(glimpses, [0, 1, 3, 2])
-        stretched = tf.matmul(tf.reshape(glimpses, [-1, g * channels, g]), by_column, transpose_b=True)
-        stretched = tf.reshape(stretched, [-1, n_slots * g, channels * width])
-        by_row = tf.transpose(tf.reshape(by_row, [-1, n_slots, height, g]), [0, 2, 1, 3])
-        canvas = tf.matmul(tf.reshape(by_row, [-1, height, n_slots * g]), stretched)
-        canvas = tf.reshape(canvas, [-1, height, channels, width])
-        return (
-            tf.transpose(canvas, [0, 1, 3, 2]) if channels > 1 else tf.reshape(canvas, [-1, height, width, 1])
-        )
+            glimpses = tf.transpose(glimpses, [0, 1, 2, 4, 3])
+        glimpses = tf.reshape(glimpses, [-1, n_slots, size * channels, size])
+        stretched = tf.matmul(glimpses, by_column, transpose_b=True)  # [n, N, g C, W]
+        stretched = tf.reshape(stretched, [-1, n_slots * size, channels * width])
+        canvas = tf.matmul(tf.reshape(by_row, [-1, height, n_slots * size]), stretched)
+        if channels > 1:
+            canvas = tf.transpose(tf.reshape(canvas, [-1, height, channels, width]), [0, 1, 3, 2])
+        return tf.reshape(canvas, [-1, height, width, channels])
 
-    def log_likelihood(self, images, decoded):
+    def log_likelihood(self, images, painting):
         """Log-likelihood in nats of `[n, H, W, C]` images, summed over pixels: `[n]`."""
-        error = (images - decoded.canvas) / decoded.std
-        return tf.reduce_sum(
-            -0.5 * error * error - tf.math.log(decoded.std) - HALF_LOG_TWO_PI, axis=[1, 2, 3]
-        )
+        error = (images - painting.canvas) / painting.std
+        log_density = -0.5 * error * error - tf.math.log(painting.std)
+        n_pixels = int(np.prod(self._image_shape))
+        return tf.reduce_sum(log_density, axis=[1, 2, 3]) - n_pixels * HALF_LOG_TWO_PI

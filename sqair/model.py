@@ -223,19 +223,22 @@ class SQAIR(snt.AbstractModule):
         return outputs
 
     def _decode(self, images, steps, k_particles):
-        """All frames of all particles at once."""
+        """Decodes all objects at once, then paints frame by frame, so that canvases stay in the processor's cache."""
         latents = steps.latents
-        decoded = self._decoder(*[ops.merge(x) for x in (latents.what, latents.where, latents.presence)])
-        targets = ops.merge(ops.merge(tf.tile(images[:, :, None], [1, 1, k_particles, 1, 1, 1])))
         rows = ops.rows_of(steps.log_q, axis=1)
-        log_likelihood = ops.split_first(self._decoder.log_likelihood(targets, decoded), rows)
-        return SequenceOutputs(
-            steps,
-            ops.split_first(decoded.canvas, rows),
-            ops.split_first(decoded.glimpses, rows),
-            log_likelihood,
-            log_likelihood + steps.log_p - steps.log_q,
-        )
+        glimpses = self._decoder.glimpses(ops.merge(latents.what), ops.merge(latents.presence))
+        glimpses = ops.split_first(glimpses, rows)
+
+        def paint(frame):
+            image, glimpses, where, presence = frame
+            painting = self._decoder(glimpses, where, presence)
+            targets = ops.merge(tf.tile(image[:, None], [1, k_particles, 1, 1, 1]))
+            return painting.canvas, self._decoder.log_likelihood(targets, painting)
+
+        frames = images, glimpses, latents.where, latents.presence
+        canvas, log_likelihood = tf.map_fn(paint, frames, dtype=(tf.float32, tf.float32))
+        log_weights = log_likelihood + steps.log_p - steps.log_q
+        return SequenceOutputs(steps, canvas, glimpses, log_likelihood, log_weights)
 
 
 def _unroll(cell, inputs, state):

@@ -68,31 +68,34 @@ def read_glimpses(padded_images, image_size, image_index, where, glimpse_size):
     return tf.reshape(glimpses, [-1, glimpse_size * glimpse_size * channels])
 
 
-def write_weights(where, image_size, glimpse_size):
-    """Bilinear weights of the inverse warp, one matrix per axis.
+def glimpse_pixels(where, image_size, glimpse_size):
+    """Where the canvas's rows and columns lie in each glimpse: the inverse warp.
 
     Args:
-        where: `[m, 4]` float32 logits.
+        where: `[..., 4]` float32 logits.
         image_size: ints (H, W).
         glimpse_size: int g.
 
     Returns:
-        Tuple `(rows [m, H, g], columns [m, W, g])` float32: the canvas of a glimpse is `rows glimpse columns^T`.
+        Tuple `(rows [..., H], columns [..., W])` float32, in pixels of the glimpse: 0 is the centre of the first
+        and g - 1 that of the last.
     """
-    scale, shift = coordinates(where)
-    return tuple(
-        _axis_weights(scale[:, axis : axis + 1], shift[:, axis : axis + 1], length, glimpse_size)
-        for axis, length in ((1, image_size[0]), (0, image_size[1]))
-    )
-
-
-def _axis_weights(scale, shift, length, glimpse_size):
-    """`[m, length, g]`: the weight max(0, 1 - |u - j|) of glimpse pixel j at canvas pixel x, u = (x - shift) / scale."""
-    canvas = np.linspace(-1.0, 1.0, length, dtype=np.float32)
     last = glimpse_size - 1.0
-    glimpse_pixel = (canvas - shift) * (0.5 * last / scale) + 0.5 * last  # [m, length]
-    distance = tf.abs(glimpse_pixel[:, :, None] - np.arange(glimpse_size, dtype=np.float32))
-    return tf.nn.relu(1.0 - distance)
+    pixels = []
+    for scale, shift, length in zip(*[tf.split(x, 2, axis=-1) for x in coordinates(where)], image_size[::-1]):
+        canvas = np.linspace(-1.0, 1.0, length, dtype=np.float32)
+        pixels.insert(0, (canvas - shift) * (0.5 * last / scale) + 0.5 * last)
+    return tuple(pixels)
+
+
+def bilinear_weights(pixels, size):
+    """`[...]` pixel coordinates to `[..., size]`: the weight `max(0, 1 - |u - j|)` of pixel j at coordinate u."""
+    return tf.nn.relu(1.0 - tf.abs(tf.expand_dims(pixels, -1) - np.arange(size, dtype=np.float32)))
+
+
+def bilinear_coverage(pixels, size):
+    """The sum of `bilinear_weights` over the last axis: 1 inside a glimpse, 0 outside, linear at its border."""
+    return tf.clip_by_value(tf.minimum(pixels + 1.0, size - pixels), 0.0, 1.0)
 
 
 def boxes_from_logits(where, image_size):
