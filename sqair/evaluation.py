@@ -11,6 +11,7 @@ from orderedattrdict import AttrDict as OrderedAttrDict
 
 from sqair import checkpoints, cli, noise, objective, runs
 from sqair.errors import UserError
+from sqair.lean_graph import LeanGraph
 from sqair.settings import from_flags as settings_from_flags
 from sqair.spatial_transformer import boxes_from_logits
 
@@ -118,7 +119,7 @@ class Evaluator:
             settings: `sqair.settings.Settings`.
         """
         self._data, self._settings = data, settings
-        self._graph = tf.Graph()
+        self._graph = LeanGraph()
         with self._graph.as_default():
             self._variables = self._build(make_model)
             self._session = tf.Session(config=session_config(settings.num_threads))

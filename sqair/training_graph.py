@@ -8,6 +8,7 @@ import tensorflow.compat.v1 as tf
 
 from sqair import checkpoints, curriculum, evaluation
 from sqair.errors import UserError
+from sqair.lean_graph import LeanGraph
 
 _MOMENTUM = 0.9
 
@@ -46,7 +47,7 @@ class TrainingGraph:
         """
         self._dataset, self._settings = dataset, settings
         self.step = 0 if checkpoint is None else checkpoint.step
-        self.graph = tf.Graph()
+        self.graph = LeanGraph()
         with self.graph.as_default():
             tf.set_random_seed(settings.seed)
             self._build(make_model)

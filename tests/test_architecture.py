@@ -12,14 +12,14 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 # From top to bottom: a module imports from its own layer and those below it. `x` is sqair/x.py or sqair/x/.
 LAYERS = (
     ("training", "training_graph", "evaluation", "reporting", "verification"),
-    ("checkpoints", "curriculum", "provenance", "reference_names", "runs", "settings"),
+    ("checkpoints", "curriculum", "provenance", "reference_names", "runs", "settings", "stored_case"),
     ("configs",),
     ("common_model_flags", "cli"),
     ("objective",),
     ("model", "baselines", "bounds"),
-    ("discovery", "propagation", "decoder"),
+    ("discovery", "propagation", "decoder", "scoring"),
     ("priors", "spatial_transformer", "networks", "distributions", "static_gradients"),
-    ("ops", "noise"),
+    ("ops", "noise", "lean_graph"),
     ("data", "metrics", "visualization"),
     ("structures", "errors", "_quiet"),
 )
@@ -33,6 +33,7 @@ LEAVES = {
     "data": {"data", "structures", "errors"},
     "structures": set(),
     "errors": set(),
+    "lean_graph": set(),
     "_quiet": set(),
 }
 WITHOUT_TENSORFLOW = ("metrics", "visualization", "structures", "errors", "cli", "_quiet")
