@@ -25,6 +25,23 @@ def fixed_scalar(name, value):
     return tf.stop_gradient(tf.compat.v1.get_variable(name, [], initializer=initializer, trainable=False))
 
 
+class Linear(snt.AbstractModule):
+    """`x W + b`, initialised as `snt.Linear`; the bias is added by the operation that TensorFlow can fuse."""
+
+    def __init__(self, output_size, bias_initializer=None, name="linear"):
+        """Args: output_size: int; bias_initializer: zeros by default."""
+        super().__init__(name=name)
+        self._output_size = output_size
+        self._bias_initializer = bias_initializer or tf.zeros_initializer()
+
+    def _build(self, inputs):
+        """Maps `[m, n]` to `[m, output_size]`."""
+        size = inputs.shape.as_list()[-1]
+        weights = tf.compat.v1.get_variable("w", [size, self._output_size], initializer=_linear_init(size))
+        bias = tf.compat.v1.get_variable("b", [self._output_size], initializer=self._bias_initializer)
+        return _affine(inputs, weights, bias)
+
+
 class MLP(snt.AbstractModule):
     """ELU hidden layers and, if `output_size` is given, a linear output layer."""
 
@@ -32,9 +49,9 @@ class MLP(snt.AbstractModule):
         """Args: hidden_sizes: ints; output_size: int or None; output_bias: float, where its bias starts."""
         super().__init__(name=name)
         with self._enter_variable_scope():
-            self._hidden = [snt.Linear(size, name=f"hidden_{i}") for i, size in enumerate(hidden_sizes)]
-            bias = {"b": tf.constant_initializer(output_bias)}
-            self._output = output_size and snt.Linear(output_size, initializers=bias, name="output")
+            self._hidden = [Linear(size, name=f"hidden_{i}") for i, size in enumerate(hidden_sizes)]
+            bias = tf.constant_initializer(output_bias)
+            self._output = output_size and Linear(output_size, bias, name="output")
 
     def _build(self, inputs):
         """Maps `[rows, n]` to `[rows, output_size]`."""
@@ -57,7 +74,7 @@ class VanillaRNN(snt.RNNCore):
         if self._weights is None:
             self._weights = self._make_weights(inputs.shape.as_list()[-1])
         weights, bias = self._weights
-        output = tf.tanh(tf.matmul(ops.concat([inputs, state]), weights) + bias)
+        output = tf.tanh(_affine(ops.concat([inputs, state]), weights, bias))
         return output, output
 
     def _make_weights(self, input_size):
@@ -87,7 +104,7 @@ class GRU(snt.RNNCore):
     """Gated recurrent unit (Cho et al. 2014, arXiv:1406.1078); its output is its next state.
 
     `z, r = sigmoid(x W + h U + b)`, `c = tanh(x W_h + (r h) U_h + b_h)`, `h' = (1 - z) h + z c`.
-    Differs: the gates are one product of `[x; h]`. Variables as in `snt.GRU`.
+    Differs: a gate is one product of `[x; h]`. Variables as in `snt.GRU`.
     """
 
     def __init__(self, hidden_size, name="gru"):
@@ -100,26 +117,22 @@ class GRU(snt.RNNCore):
         """Maps `[rows, n]` and `[rows, hidden_size]` to (output, next state), both `[rows, hidden_size]`."""
         if self._weights is None:
             self._weights = self._make_weights(inputs.shape.as_list()[-1])
-        gate_weights, gate_bias, candidate_weights, candidate_bias = self._weights
-        gates = tf.sigmoid(tf.matmul(ops.concat([inputs, state]), gate_weights) + gate_bias)
-        update, reset = tf.split(gates, 2, axis=-1)
-        candidate = tf.matmul(ops.concat([inputs, reset * state]), candidate_weights) + candidate_bias
-        next_state = state + update * (tf.tanh(candidate) - state)
+        update, reset, candidate = self._weights
+        both = ops.concat([inputs, state])
+        update, reset = [tf.sigmoid(_affine(both, *gate)) for gate in (update, reset)]
+        candidate = tf.tanh(_affine(ops.concat([inputs, reset * state]), *candidate))
+        next_state = state + update * (candidate - state)
         return next_state, next_state
 
     def _make_weights(self, input_size):
         def gate(letter):
-            shapes = (
-                ("w", [input_size, self._hidden_size]),
-                ("u", [self._hidden_size] * 2),
-                ("b", [self._hidden_size]),
-            )
-            return [tf.compat.v1.get_variable(kind + letter, shape) for kind, shape in shapes]
+            size = self._hidden_size
+            shapes = (("w", [input_size, size]), ("u", [size, size]), ("b", [size]))
+            w, u, b = [tf.compat.v1.get_variable(kind + letter, shape) for kind, shape in shapes]
+            return tf.concat([w, u], 0), b
 
         with tf.control_dependencies(None):
-            (wz, uz, bz), (wr, ur, br), (wh, uh, bh) = [gate(letter) for letter in "zrh"]
-            gate_weights = tf.concat([tf.concat([wz, wr], 1), tf.concat([uz, ur], 1)], 0)
-            return gate_weights, tf.concat([bz, br], 0), tf.concat([wh, uh], 0), bh
+            return [gate(letter) for letter in "zrh"]
 
     @property
     def state_size(self):
@@ -136,6 +149,10 @@ def make_core(kind, hidden_size, flag, name):
     if kind not in CORES:
         raise UserError("--{}={} is not known: use one of {}.".format(flag, kind, ", ".join(sorted(CORES))))
     return CORES[kind](hidden_size, name=name)
+
+
+def _affine(inputs, weights, bias):
+    return tf.nn.bias_add(tf.matmul(inputs, weights), bias)
 
 
 def _linear_init(fan_in):
@@ -159,7 +176,7 @@ class GlimpseEncoder(snt.AbstractModule):
         self._image_size, self._channels = tuple(image_shape[:2]), image_shape[2]
         with self._enter_variable_scope():
             self._mlp = MLP([hidden_size] * 2)
-            self._statistics = snt.Linear(2 * n_what, name="statistics")
+            self._statistics = Linear(2 * n_what, name="statistics")
             self._min_scale = fixed_scalar("min_scale", MIN_SCALE)
             self._mask = MLP([MASK_HIDDEN], glimpse_size**2, MASK_BIAS, name="mask") if masked else None
 
