@@ -8,7 +8,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from sqair import ops
-from sqair.networks import positive_scale
+from sqair.networks import Linear, positive_scale
 
 HALF_LOG_TWO_PI = 0.5 * math.log(2.0 * math.pi)
 MIN_COUNT_PROB = 1e-16
@@ -121,11 +121,11 @@ class AutoregressiveNormal(snt.AbstractModule):
         with self._enter_variable_scope():
             self._first = tf.compat.v1.get_variable("first_where", [1, 4])
             self._start = tf.compat.v1.get_variable("start", [1, 4], initializer=tf.zeros_initializer())
-            self._context = snt.Linear(WHERE_PRIOR_HIDDEN, name="context")
-            self._where_to_hidden = snt.Linear(4, name="where_to_hidden")
-            self._context_to_hidden = snt.Linear(4, name="context_to_hidden")
+            self._context = Linear(WHERE_PRIOR_HIDDEN, name="context")
+            self._where_to_hidden = Linear(4, name="where_to_hidden")
+            self._context_to_hidden = Linear(4, name="context_to_hidden")
             bias = tf.constant_initializer(list(scale_prior) + [0.0, 0.0] + [1.0] * 4)
-            self._readout = snt.Linear(8, initializers={"b": bias}, name="readout")
+            self._readout = Linear(8, bias, name="readout")
 
     def _build(self, where, features):
         """Log-density of each slot's location given the one before.

@@ -11,7 +11,7 @@ import tensorflow as tf
 from sqair import ops
 from sqair.distributions import HALF_LOG_TWO_PI, AutoregressiveNormal
 from sqair.errors import UserError
-from sqair.networks import MLP, make_core, positive_scale
+from sqair.networks import MLP, Linear, make_core, positive_scale
 from sqair.structures import LogProbs
 
 DISCOVERY_PRIORS = ("cat", "geom")
@@ -125,7 +125,7 @@ class PropagationPrior(snt.AbstractModule):
         self._n_what, self._kind, self._step_bias = n_what, kind, step_bias
         with self._enter_variable_scope():
             self.core = make_core(core, hidden_size, "prior_transition", "core")
-            self._readout = snt.Linear(1 + 2 * (4 + n_what), name="readout")
+            self._readout = Linear(1 + 2 * (4 + n_what), name="readout")
 
     def step(self, what_tm1, where_tm1, state):
         """The recurrent core's next state from the last frame's object; `[m, Z]`, `[m, 4]`, `[m, D]` to `[m, D]`."""

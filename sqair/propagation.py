@@ -9,7 +9,7 @@ import tensorflow as tf
 from sqair import ops
 from sqair.discovery import SlotCarry
 from sqair.distributions import AffineDiagonalNormal, probability
-from sqair.networks import MIN_SCALE, MLP, WhereStatistics, fixed_scalar, make_core, positive_scale
+from sqair.networks import MIN_SCALE, MLP, Linear, WhereStatistics, fixed_scalar, make_core, positive_scale
 from sqair.structures import SlotObjects, StepNoise
 
 GLIMPSE_SHIFT_HIDDEN = 128
@@ -81,10 +81,9 @@ class PropagationCore(snt.AbstractModule):
             self._where = WhereStatistics(hidden_size, scale_bias)
             self._update_scale = fixed_scalar("where_update_scale", 1.0)
             self.where_distribution = AffineDiagonalNormal(4)
-            self._what = snt.Linear(2 * n_what, name="what_statistics")
+            self._what = Linear(2 * n_what, name="what_statistics")
             self._min_scale = fixed_scalar("what_min_scale", MIN_SCALE)
-            bias = {"b": tf.constant_initializer(GATE_BIAS)}
-            self._gates = snt.Linear(3 * n_what, initializers=bias, name="what_gates")
+            self._gates = Linear(3 * n_what, tf.constant_initializer(GATE_BIAS), name="what_gates")
             self._presence = MLP([hidden_size // 2], 1, step_bias, name="presence")
 
     def prepare(self, padded_images, image_index, where_tm1, temporal_state):
