@@ -3,14 +3,15 @@
 
 usage: python scripts/verify_reference.py CASE.npz [CASE.npz ...]
 
-Reads CASE.npz and the CASE.flags.json beside it and prints the largest error of every output and every gradient.
+Reads CASE.npz and the CASE.flags.json beside it and prints the largest error of every output and gradient.
 Exit status 0 if all are within tolerance, 1 if one is not, 2 if a case cannot be read.
 """
 
 import sys
 
 from sqair.errors import UserError
-from sqair.verification import load_case, verify
+from sqair.stored_case import load_case
+from sqair.verification import verify
 
 
 def main(paths):
