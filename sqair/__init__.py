@@ -3,9 +3,11 @@
 
 import importlib
 
-from sqair import _quiet  # before anything that imports TensorFlow
+from sqair import _memory, _quiet  # before anything that imports TensorFlow
 
 __version__ = "0.1.0"
+
+_memory.keep_freed_memory()
 
 _PUBLIC = {
     "SQAIR": "model",

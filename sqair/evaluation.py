@@ -73,7 +73,9 @@ def session_config(num_threads):
         gpu_options=tf.GPUOptions(allow_growth=True),
     )
     rewrites = config.graph_options.rewrite_options
-    passes = "layout_optimizer constant_folding shape_optimization arithmetic_optimization dependency_optimization"
+    passes = (
+        "layout_optimizer constant_folding shape_optimization arithmetic_optimization dependency_optimization"
+    )
     passes += " loop_optimization function_optimization debug_stripper scoped_allocator_optimization"
     for name in passes.split():
         setattr(rewrites, name, RewriterConfig.OFF)
@@ -170,6 +172,17 @@ class Evaluator:
             for name, value in scalars.items():
                 totals[name] += count * float(value)
         return OrderedAttrDict((name, value / total) for name, value in totals.items())
+
+    def stepper(self, split):
+        """A function that evaluates the next batch of a split and returns its scalars, for measurements of speed."""
+        dataset = self._data[split]
+        self._open(dataset, self._settings.batch_size)
+        return lambda: self._session.run(dict(self._result.scalars), self._feed(0, dataset.seq_len))
+
+    @property
+    def graph_nodes(self):
+        """The number of operations in the graph."""
+        return len(self._graph.get_operations())
 
     def predict(self, split, num_sequences, seq_len=None):
         """What the model sees in the first sequences of a split: a `Prediction`."""
