@@ -83,9 +83,7 @@ def measure_in_new_process(configuration, folder):
     """One record, measured in a fresh process."""
     command = [sys.executable, "-m", "sqair.benchmarking", json.dumps(dict(configuration, folder=folder))]
     root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    done = subprocess.run(
-        command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True
-    )
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True)
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
         raise UserError(f"The measurement of {configuration} ended with status {done.returncode}: {reason}")

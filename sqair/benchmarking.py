@@ -141,4 +141,4 @@ def process_start():
 
 
 if __name__ == "__main__":
-    print(json.dumps(measure(json.loads(sys.argv[1]))))
+    sys.stdout.write(json.dumps(measure(json.loads(sys.argv[1]))) + "\n")

@@ -95,6 +95,7 @@ class VanillaRNN(snt.RNNCore):
 
     @property
     def state_size(self):
+        """Shape of the state, and of the output, without the rows."""
         return tf.TensorShape([self._hidden_size])
 
     output_size = state_size
@@ -136,6 +137,7 @@ class GRU(snt.RNNCore):
 
     @property
     def state_size(self):
+        """Shape of the state, and of the output, without the rows."""
         return tf.TensorShape([self._hidden_size])
 
     output_size = state_size
@@ -170,7 +172,7 @@ class GlimpseEncoder(snt.AbstractModule):
     """`q(what | image, where)`: reads a glimpse and encodes it; shared by discovery and propagation."""
 
     def __init__(self, image_shape, glimpse_size, hidden_size, n_what, masked, name="glimpse_encoder"):
-        """Args: image_shape: ints (H, W, C); glimpse_size: int g; hidden_size: int D; n_what: int Z; masked: use masks?"""
+        """Args: image_shape: ints (H, W, C); glimpse_size, hidden_size, n_what: ints g, D, Z; masked: use masks?"""
         super().__init__(name=name)
         self._glimpse_size = glimpse_size
         self._image_size, self._channels = tuple(image_shape[:2]), image_shape[2]

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from sqair import distributions, ops
 from sqair.priors import expected_propagations
-from sqair.structures import KindOutputs, Latents, LogProbs, Posterior, SlotObjects, StepOutputs
+from sqair.structures import KindOutputs, Latents, LogProbs, Posterior, StepOutputs
 
 
 class ObjectScores(NamedTuple):

@@ -94,7 +94,7 @@ class SQAIRState(NamedTuple):
 
 
 class CellOutputs(NamedTuple):
-    """What one time-step infers; `[T, R, ...]` for a sequence. Its probabilities are computed for all frames at once."""
+    """What one time-step infers; `[T, R, ...]` for a sequence. Probabilities are computed for all frames at once."""
 
     propagated: SlotObjects
     discovered: SlotObjects
