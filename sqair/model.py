@@ -166,7 +166,7 @@ class SQAIR(snt.AbstractModule):
         """
         super().__init__(name=name)
         self.n_steps, self.n_what = n_steps_per_image, n_what
-        self._debug = debug
+        self._debug, self._image_shape = debug, tuple(mean_image.shape)
         hidden_size = UNITS * n_units
         with self._enter_variable_scope(), static_gradients():
             self._image_encoder = ImageEncoder(hidden_size)
@@ -206,7 +206,16 @@ class SQAIR(snt.AbstractModule):
 
         Returns:
             `SequenceOutputs`.
+
+        Raises:
+            ValueError: if images and noise do not fit each other or the model.
         """
+        ops.check_shape(images, (None, None) + self._image_shape, "images")
+        for kind in noise:
+            slots = images.shape.as_list()[:2] + [None, self.n_steps]
+            ops.check_shape(kind.what, slots + [self.n_what], "noise of what")
+            ops.check_shape(kind.where, slots + [4], "noise of where")
+            ops.check_shape(kind.presence, slots, "noise of presence")
         noise = tf.nest.map_structure(lambda x: x[..., None] if x.shape.ndims == 4 else x, noise)
         batch_size = ops.rows_of(images, axis=1)
         k_particles = noise.discovery.presence.shape.as_list()[2]
@@ -218,9 +227,7 @@ class SQAIR(snt.AbstractModule):
             inferred = _unroll(self._cell, inputs, self._cell.initial_state(batch_size * k_particles))
             steps = self._scoring(inferred, tf.nest.map_structure(lambda x: ops.merge(ops.merge(x)), noise))
             outputs = self._decode(images, steps, k_particles)
-        if self._debug:
-            outputs = tf.nest.map_structure(lambda x: tf.debugging.check_numerics(x, "Model output"), outputs)
-        return outputs
+        return _checked(outputs, "model") if self._debug else outputs
 
     def _decode(self, images, steps, k_particles):
         """Decodes all objects at once, then paints frame by frame, so that canvases stay in the processor's cache."""
@@ -239,6 +246,13 @@ class SQAIR(snt.AbstractModule):
         canvas, log_likelihood = tf.map_fn(paint, frames, dtype=(tf.float32, tf.float32))
         log_weights = log_likelihood + steps.log_p - steps.log_q
         return SequenceOutputs(steps, canvas, glimpses, log_likelihood, log_weights)
+
+
+def _checked(value, name):
+    """The same structure, whose tensors fail by their names if they are not finite."""
+    if isinstance(value, tuple):
+        return type(value)(*[_checked(x, f"{name}.{field}") for field, x in zip(value._fields, value)])
+    return tf.debugging.check_numerics(value, f"{name} is not finite")
 
 
 def _unroll(cell, inputs, state):
