@@ -91,6 +91,11 @@ def main(flags, data_config, model_config):
     settings = from_flags(flags)
     config_files = {"data_config": data_config.__file__, "model_config": model_config.__file__}
     data = data_config.load(flags)
+    if settings.batch_size > data.train.num_sequences:
+        raise UserError(
+            f"--batch_size={settings.batch_size} is refused: there are {data.train.num_sequences} training"
+            " sequences."
+        )
     run, checkpoint, changed = None, None, {}
     if flags.resume or flags.resume_run:
         run = runs.Run(runs.find(flags.results_dir, flags.run_name, flags.resume_run))

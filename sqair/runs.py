@@ -173,10 +173,10 @@ def find(results_dir, run_name, which=""):
             if _is_run(folder):
                 return folder
         known = ", ".join(map(str, existing)) or "none"
-        raise UserError(f"There is no run {which!r} to resume; in {parent} there are these runs: {known}.")
+        raise UserError(f"There is no run {which!r}; in {parent} there are these runs: {known}.")
     if not existing:
         raise UserError(
-            f"There is no run to resume in {parent}; leave out --resume, or set --results_dir and --run_name."
+            f"There is no run in {parent}; set --results_dir and --run_name, or leave out --resume to train one."
         )
     return os.path.join(parent, str(existing[-1]))
 

@@ -16,6 +16,18 @@ NOISE = ("eps_what", "eps_where", "u_presence")
 CORES = {"transition": "VanillaRNN", "time_transition": "GRU", "prior_transition": "GRU"}
 
 
+def _size(value):
+    if int(value) < 1:
+        raise ValueError("{} is no size".format(value))
+    return int(value)
+
+
+def _positive(value):
+    if not 0 < float(value) < float("inf"):
+        raise ValueError("{} is no positive number".format(value))
+    return float(value)
+
+
 def _boolean(value):
     if value not in (True, False):
         raise ValueError("{} is neither true nor false".format(value))
@@ -23,17 +35,17 @@ def _boolean(value):
 
 
 MODEL_FLAGS = {
-    "n_steps_per_image": int,
-    "n_what": int,
-    "n_units": int,
-    "glimpse_size": int,
-    "output_std": float,
+    "n_steps_per_image": _size,
+    "n_what": _size,
+    "n_units": _size,
+    "glimpse_size": _size,
+    "output_std": _positive,
     "output_scale": float,
     "transform_var_bias": float,
     "disc_step_bias": float,
     "prop_step_bias": float,
     "prop_prior_step_bias": float,
-    "step_success_prob": float,
+    "step_success_prob": _positive,
     "prop_prior_type": str,
     "disc_prior_type": str,
     "masked_glimpse": _boolean,
@@ -111,11 +123,11 @@ def _parse(path, arrays, flags):
     try:
         arguments = {name: kind(flags[name]) for name, kind in MODEL_FLAGS.items() if name in flags}
         arguments["scale_prior"] = parse_scale_prior(flags.get("scale_prior", -2.0))
-        k_particles, l2 = int(flags["k_particles"]), float(flags.get("l2", 0.0))
+        k_particles, l2 = _size(flags["k_particles"]), float(flags.get("l2", 0.0))
     except KeyError as error:
         raise UserError("{} has no flag {}.".format(path, error)) from error
     except (TypeError, ValueError) as error:
-        raise UserError("{} holds a flag of the wrong type: {}.".format(path, error)) from error
+        raise UserError("{} holds a flag that can't work: {}.".format(path, error)) from error
     return Case(arrays, arguments, k_particles, str(flags.get("estimator", "reference")), l2)
 
 

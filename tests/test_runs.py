@@ -39,7 +39,7 @@ def test_a_folder_has_one_writer_until_that_is_gone(tmp_path):
 
 
 def test_the_last_run_is_found_or_a_given_one(tmp_path):
-    with pytest.raises(UserError, match="no run to resume in .*name"):
+    with pytest.raises(UserError, match="There is no run in .*name"):
         runs.find(str(tmp_path), "name")
     for number in (2, 9, 10):
         folder = tmp_path / "name" / str(number)

@@ -168,7 +168,7 @@ def test_a_run_in_use_is_left_alone_and_another_gets_its_own_number(command, res
 
 
 def test_what_cannot_be_resumed_is_said(command, resume, tmp_path):
-    assert "There is no run to resume in" in refused(run(resume()))
+    assert "There is no run in" in refused(run(resume()))
     assert run(command(*STUB, "--train_itr=2"))[0] == 0
     folder = folder_of(tmp_path)
     before = files_of(folder)
@@ -203,6 +203,7 @@ def test_flags_that_cannot_work_leave_nothing_behind(command, tmp_path):
         run(command(*STUB, "--learning_rat=1"))
     )
     assert "nowhere" in refused(run(command(*STUB, "--data_dir=nowhere")))
+    assert "--batch_size=31 is refused: there are 30" in refused(run(command(*STUB, "--batch_size=31")))
     assert not (tmp_path / "out").exists()
 
 
