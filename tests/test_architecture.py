@@ -11,7 +11,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 # From top to bottom: a module imports from its own layer and those below it. `x` is sqair/x.py or sqair/x/.
 LAYERS = (
-    ("training", "training_graph", "evaluation", "reporting", "verification"),
+    ("training", "training_graph", "evaluation", "reporting", "verification", "benchmarking"),
     ("checkpoints", "curriculum", "provenance", "reference_names", "runs", "settings", "stored_case"),
     ("configs",),
     ("common_model_flags", "cli"),
@@ -21,7 +21,7 @@ LAYERS = (
     ("priors", "spatial_transformer", "networks", "distributions", "static_gradients"),
     ("ops", "noise", "lean_graph"),
     ("data", "metrics", "visualization"),
-    ("structures", "errors", "_quiet"),
+    ("structures", "errors", "_quiet", "_memory"),
 )
 LAYER_OF = {module: level for level, modules in enumerate(LAYERS) for module in modules}
 
@@ -35,8 +35,9 @@ LEAVES = {
     "errors": set(),
     "lean_graph": set(),
     "_quiet": set(),
+    "_memory": set(),
 }
-WITHOUT_TENSORFLOW = ("metrics", "visualization", "structures", "errors", "cli", "_quiet")
+WITHOUT_TENSORFLOW = ("metrics", "visualization", "structures", "errors", "cli", "_quiet", "_memory")
 TENSORFLOW = ("tensorflow", "tensorflow_core", "tensorflow_probability", "sonnet")
 READ_FLAGS = ("configs", "common_model_flags", "cli")
 
