@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The proof bites: each small mistake in the model makes its verification fail."""
+
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+import reference_cases
+
+pytestmark = pytest.mark.slow
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+GOLDEN = os.path.join(ROOT, "tests", "golden", "small.npz")
+
+# What goes wrong, in which file, what is replaced by what, and the case that shows it if not the golden one.
+# The texts are short, so that they survive a change of layout.
+MUTATIONS = [
+    (
+        "gates of the GRU in another order",
+        "networks.py",
+        "for gate in (update, reset)",
+        "for gate in (reset, update)",
+    ),
+    ("no biases in the GRU", "networks.py", "tf.concat([w, u], 0), b", "tf.concat([w, u], 0), 0.0 * b"),
+    ("one bias of the RNN dropped", "networks.py", "b_in + b_state", "b_in"),
+    (
+        "no biases in linear layers",
+        "networks.py",
+        "return _affine(inputs, weights, bias)",
+        "return _affine(inputs, weights, 0.0 * bias)",
+    ),
+    ("a smaller least scale", "networks.py", "MIN_SCALE = 1e-2", "MIN_SCALE = 1e-3"),
+    ("mask not applied", "networks.py", "glimpses *= mask", "glimpses *= 1.0"),
+    ("no -1 in the scale of moves", "propagation.py", "raw_scale + RAW_SCALE_SHIFT", "raw_scale"),
+    ("stored factor of moves ignored", "propagation.py", "self._update_scale * move", "move"),
+    ("first glimpse at the last location", "propagation.py", "where_tm1 + shift", "where_tm1"),
+    (
+        "presence from the updated state",
+        "propagation.py",
+        "[features, past.temporal_state, what]",
+        "[features, temporal_state, what]",
+    ),
+    (
+        "slots do not see the slot before",
+        "propagation.py",
+        "slot.presence, hidden)",
+        "slot.presence, carry.hidden)",
+    ),
+    ("same noise for both kinds", "model.py", "context, noise.discovery", "context, noise.propagation"),
+    ("ids start again", "model.py", "fields), last_id)", "fields), state.last_id)"),
+    (
+        "absent objects summarised",
+        "model.py",
+        "tf.reshape(objects.presence, [-1]) > 0.5",
+        "tf.reshape(objects.presence, [-1]) > -0.5",
+    ),
+    (
+        "another order of the absent",
+        "ops.py",
+        "tf.stop_gradient(presence) * n_slots - np.arange(n_slots, dtype=np.float32)",
+        "(2.0 * presence - 1.0) * (n_slots - np.arange(n_slots, dtype=np.float32))",
+        "random_walk_odds",
+    ),
+    ("the surplus kept instead of the first", "ops.py", "n_slots - np.arange", "n_slots + np.arange"),
+    (
+        "clipped without straight-through",
+        "ops.py",
+        "tensor + tf.stop_gradient(tf.clip_by_value(tensor, minimum, maximum) - tensor)",
+        "tf.clip_by_value(tensor, minimum, maximum)",
+        "against_odds",
+    ),
+    ("no bias of the prior's presence", "priors.py", "logit + self._step_bias", "logit"),
+    ("first frame like later ones", "priors.py", "is_later * self._later_bias", "self._later_bias"),
+    ("expected objects not centred", "priors.py", "tf.sigmoid(prior_logit) - 0.5", "tf.sigmoid(prior_logit)"),
+    ("a walk with a stronger guide", "priors.py", "GUIDANCE = 0.1", "GUIDANCE = 0.2", "guided"),
+    ("logit of impossible discoveries", "scoring.py", "presence_logit), possible)", "presence_logit), 1.0)"),
+    ("logits of the absent less unlikely", "ops.py", "ABSENT_LOGIT = -88.0", "ABSENT_LOGIT = -8.0"),
+    ("counts without the slots before", "distributions.py", "(1.0 - prob) * reached", "(1.0 - prob)"),
+    (
+        "determinant with its sign",
+        "distributions.py",
+        "tf.abs(tf.linalg.diag_part(self._mixing))",
+        "tf.linalg.diag_part(self._mixing)",
+        "two_slots",
+    ),
+    ("no determinant", "distributions.py", " - self._log_det", ""),
+    ("locations in a row not one late", "distributions.py", "where[:, :-1]", "where[:, 1:]"),
+    ("deviation for its root", "decoder.py", "tf.square(self._root_std)", "self._root_std"),
+    ("another offset of the mask", "decoder.py", "MASK_OFFSET = 10.0", "MASK_OFFSET = 9.0"),
+    ("loss of the whole sequence", "bounds.py", "/ tf.cast(seq_len, tf.float32)", ""),
+    ("a learning signal with a gradient", "bounds.py", "tf.stop_gradient(signal)", "signal"),
+    ("signals summed over particles", "bounds.py", "score /= log_weights.shape.as_list()[1]", "pass"),
+    (
+        "bound for the log-weight in VIMCO",
+        "bounds.py",
+        'estimator == "reference":',
+        'estimator == "vimco":',
+        "textbook",
+    ),
+]
+
+
+@pytest.fixture(scope="module")
+def case_of(tmp_path_factory):
+    """name -> path of a case; each is made once."""
+    folder, paths = tmp_path_factory.mktemp("cases"), {"golden": GOLDEN}
+
+    def path_of(name):
+        if name not in paths:
+            paths[name] = str(folder / (name + ".npz"))
+            reference_cases.make_case(paths[name], **reference_cases.CASES[name])
+        return paths[name]
+
+    return path_of
+
+
+def copy_of_the_package(folder):
+    shutil.copytree(
+        os.path.join(ROOT, "sqair"), str(folder / "sqair"), ignore=shutil.ignore_patterns("__pycache__")
+    )
+    shutil.copytree(
+        os.path.join(ROOT, "scripts"), str(folder / "scripts"), ignore=shutil.ignore_patterns("__pycache__")
+    )
+
+
+def verify(folder, case):
+    return subprocess.run(
+        [sys.executable, str(folder / "scripts" / "verify_reference.py"), case],
+        env=dict(os.environ, PYTHONPATH=str(folder)),
+        cwd=str(folder),
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+
+
+def test_without_a_mistake_the_cases_pass(tmp_path, case_of):
+    """The copied package is the one that is verified, and fails for no other reason."""
+    copy_of_the_package(tmp_path)
+    for case in sorted({"golden"} | {mutation[4] for mutation in MUTATIONS if len(mutation) > 4}):
+        done = verify(tmp_path, case_of(case))
+        assert done.returncode == 0, case + ": " + done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation[0])
+def test_a_mistake_fails(mutation, tmp_path, case_of):
+    (_, file, right, wrong), case = mutation[:4], (mutation[4:] or ["golden"])[0]
+    copy_of_the_package(tmp_path)
+    path = str(tmp_path / "sqair" / file)
+    with open(path) as source:
+        text = source.read()
+    assert right in text, "sqair/{} no longer holds {!r}: write this mutation anew".format(file, right)
+    with open(path, "w") as source:
+        source.write(text.replace(right, wrong))
+    done = verify(tmp_path, case_of(case))
+    assert not done.stderr, done.stderr  # a mistake is found by its numbers, not by a crash
+    assert done.returncode == 1, "{} does not notice it: {}".format(case, done.stdout.splitlines()[-1])
+    assert done.stdout.splitlines()[-1].startswith("failed: ")
