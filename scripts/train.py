@@ -124,7 +124,8 @@ def main(flags, data_config, model_config):
     if received is None:
         report(f"Trained to step {graph.step}; metrics.csv, figures and checkpoints are in {run.folder}.")
         return 0
-    report(f"Stopped by {received.name} at step {graph.step}, and saved. To go on: {sys.argv[0]} --resume")
+    again = f"{sys.executable} {sys.argv[0]} --resume_run={run.folder}"
+    report(f"Stopped by {received.name} at step {graph.step}, and saved. To go on: {again}")
     return 128 + received
 
 

@@ -98,7 +98,10 @@ def open_run(folder, checkpoint=None, **changes):
     Raises:
         UserError: if something is missing or does not fit.
     """
-    flags = AttrDict(runs.read_json(os.path.join(folder, "flags.json")), **changes)
+    flags = AttrDict(runs.read_json(os.path.join(folder, "flags.json")))
+    flags.update(
+        changes, estimator="reinforce"
+    )  # evaluation has no gradient, and this one works for one particle
     data_config, model_config = (
         cli.load_config(runs.config_file(folder, name)) for name in ("data_config", "model_config")
     )
@@ -108,7 +111,10 @@ def open_run(folder, checkpoint=None, **changes):
             raise UserError(f"Run {folder} has no complete checkpoint.")
         checkpoint, values = found.path, found.values
     else:
-        values = checkpoints.read(checkpoint)
+        try:
+            values = checkpoints.read(checkpoint)
+        except ValueError as error:
+            raise UserError(str(error)) from None
     data = data_config.load(flags)
     mean_image = data.train.mean_image()
     evaluator = Evaluator(lambda: model_config.load(flags, mean_image), data, settings_from_flags(flags))
@@ -157,8 +163,13 @@ class Evaluator:
 
         Returns:
             `orderedattrdict.AttrDict` of name -> float, in the order of the model's scalars; None if stopped.
+
+        Raises:
+            UserError: if the sequences are shorter than `seq_len`.
         """
         dataset, batch_size = self._data[split], self._settings.batch_size
+        if seq_len and seq_len > dataset.seq_len:
+            raise UserError(f"--seq_len={seq_len} is refused: the sequences have {dataset.seq_len} frames.")
         num_batches = math.ceil(fraction * dataset.num_sequences / batch_size)
         totals, total = dict.fromkeys(self._result.scalars, 0.0), 0
         self._open(dataset, batch_size)

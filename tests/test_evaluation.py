@@ -52,6 +52,11 @@ def test_the_same_again_and_nothing_carried_over(evaluator):
     assert evaluator.evaluate("valid", seq_len=2) != first
 
 
+def test_more_frames_than_there_are_are_refused(evaluator):
+    with pytest.raises(UserError, match=f"--seq_len=99 is refused: the sequences have {T} frames"):
+        evaluator.evaluate("valid", seq_len=99)
+
+
 def test_it_can_be_stopped_between_batches(evaluator):
     answers = iter([False, True])
     assert evaluator.evaluate("valid", should_stop=lambda: next(answers)) is None

@@ -186,6 +186,15 @@ def test_what_cannot_be_resumed_is_said(command, resume, tmp_path):
     assert "Variable prior/unused has shape [2] in" in refused(run(resume("--train_itr=3")))
 
 
+def test_a_run_is_evaluated_and_what_is_wrong_is_said(command, tmp_path):
+    assert run(command(*STUB, "--train_itr=1"))[0] == 0
+    evaluate = [sys.executable, os.path.join(SCRIPTS, "evaluate.py"), "--results_dir", str(tmp_path / "out")]
+    status, output, errors = run([*evaluate, "--k_particles=1", "--json"])
+    assert (status, errors) == (0, "") and json.loads(output)["step"] == 1
+    assert "Checkpoint nowhere is incomplete" in refused(run([*evaluate, "--checkpoint=nowhere"]))
+    assert "There is no run '3'" in refused(run([*evaluate, "--run=3"]))
+
+
 def test_nothing_finite_stops_with_a_sentence_and_the_last_good_checkpoint(command, resume, tmp_path):
     flags = (*STUB, "--train_itr=6", "--opt=sgd", "--learning_rate=1e30", "--save_itr=1", "--schedule=1")
     sentence = refused(run(command(*flags)))
