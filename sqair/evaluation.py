@@ -99,7 +99,7 @@ def open_run(folder, checkpoint=None, **changes):
         UserError: if something is missing or does not fit.
     """
     flags = AttrDict(runs.read_json(os.path.join(folder, "flags.json")))
-    flags.update(changes, estimator="reinforce")  # without a gradient it is all one, and one particle suffices
+    flags.update(changes, estimator="reinforce")  # no gradient is taken, and one particle will do
     data_config, model_config = (
         cli.load_config(runs.config_file(folder, name)) for name in ("data_config", "model_config")
     )
