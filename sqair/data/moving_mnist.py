@@ -81,6 +81,16 @@ def create(
     options = Options() if options is None else options
     counts = {"train": num_train, "valid": num_valid}
     check_options(options, digits, counts, seed)
+    with staged_folder(directory, overwrite) as folder:
+        entries = _write_splits(folder, digits, options, counts, seed, num_workers, progress)
+        described = {**options._asdict(), "motion": dict(options.motion._asdict())}
+        return storage.write_index(
+            folder, options.layout(), entries, name="moving multi-MNIST", seed=seed, options=described
+        )
+
+
+def _write_splits(folder, digits, options, counts, seed, num_workers, progress):
+    """Writes the records of every split; returns a dict of split -> what the index holds about it."""
     layout = options.layout()
     tasks = [(split, number) for split in SPLITS for number in range(-(-counts[split] // CHUNK_SEQUENCES))]
 
@@ -100,29 +110,23 @@ def create(
             statistics.totals(pixel_sum, *map(np.stack, zip(*annotations))),
         )
 
-    with staged_folder(directory, overwrite) as folder:
-        bar = tqdm(total=sum(counts.values()), unit=" sequences", disable=None if progress else True)
-        writers = {split: storage.SplitWriter(folder, split, layout, counts[split]) for split in SPLITS}
-        totals = dict.fromkeys(SPLITS, 0.0)
-        with contextlib.ExitStack() as stack:
-            for writer in writers.values():
-                stack.enter_context(writer)
-            stack.enter_context(bar)
-            results = stack.enter_context(workers.ordered_map(work, tasks, num_workers))
-            for split, framed_records, pixel_sum, chunk_totals in results:
-                writers[split].write(framed_records, pixel_sum)
-                totals[split] = totals[split] + chunk_totals
-                bar.update(len(framed_records))
-        entries = {split: writers[split].entry() for split in SPLITS}
-        for split in SPLITS:
-            entries[split]["statistics"] = statistics.describe(totals[split])
-            entries[split]["digits_sha256"] = hashlib.sha256(
-                getattr(digits, split).images.tobytes()
-            ).hexdigest()
-        described = {**options._asdict(), "motion": dict(options.motion._asdict())}
-        return storage.write_index(
-            folder, layout, entries, name="moving multi-MNIST", seed=seed, options=described
-        )
+    bar = tqdm(total=sum(counts.values()), unit=" sequences", disable=None if progress else True)
+    writers = {split: storage.SplitWriter(folder, split, layout, counts[split]) for split in SPLITS}
+    totals = dict.fromkeys(SPLITS, 0.0)
+    with contextlib.ExitStack() as stack:
+        for writer in writers.values():
+            stack.enter_context(writer)
+        stack.enter_context(bar)
+        results = stack.enter_context(workers.ordered_map(work, tasks, num_workers))
+        for split, framed_records, pixel_sum, chunk_totals in results:
+            writers[split].write(framed_records, pixel_sum)
+            totals[split] = totals[split] + chunk_totals
+            bar.update(len(framed_records))
+    entries = {split: writers[split].entry() for split in SPLITS}
+    for split in SPLITS:
+        entries[split]["statistics"] = statistics.describe(totals[split])
+        entries[split]["digits_sha256"] = hashlib.sha256(getattr(digits, split).images.tobytes()).hexdigest()
+    return entries
 
 
 def make_chunk(digits, options, seed, split, number, count=CHUNK_SEQUENCES):
