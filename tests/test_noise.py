@@ -53,7 +53,7 @@ def test_no_two_keys_share_their_numbers():
     """Any kind, field, seed and step against any other, resampling included."""
     drawn = {}
     sizes = dict(SIZES, n_what=4)  # the shape of `where`, so that the same key would give the same numbers
-    for seed, step, kind in itertools.product((0, 1, 2, 1000), (0, 1, 2, 1000), ("train", "eval")):
+    for seed, step, kind in itertools.product((0, 1, 1000), (0, 1), ("train", "eval")):
         for name, tensor in arrays(noise.draw(seed, step, kind, **sizes)).items():
             drawn[seed, step, kind, name] = tensor
     seen = {}

@@ -69,7 +69,8 @@ def read(images, index, where, size):
 
 def write(glimpses, where, image_size):
     """The library's canvases, `[m, H, W, C]`."""
-    rows, columns = spatial_transformer.write_weights(where, image_size, glimpses.shape[1])
+    pixels = spatial_transformer.glimpse_pixels(where, image_size, glimpses.shape[1])
+    rows, columns = [spatial_transformer.bilinear_weights(x, glimpses.shape[1]) for x in pixels]
     return tf.einsum("rhi,rijc,rwj->rhwc", rows, tf.constant(glimpses, tf.float32), columns)
 
 
@@ -95,11 +96,20 @@ def test_any_number_of_rows():
     where, index = tf.placeholder(tf.float32, [None, 4]), tf.placeholder(tf.int32, [None])
     padded = spatial_transformer.pad_images(tf.constant(images, tf.float32))
     glimpses = spatial_transformer.read_glimpses(padded, (6, 9), index, where, 5)
-    rows, columns = spatial_transformer.write_weights(where, (6, 9), 5)
+    rows, columns = spatial_transformer.glimpse_pixels(where, (6, 9), 5)
     assert glimpses.shape.as_list() == [None, 25]
     for m in (0, 1, 4):
         shapes = [x.shape for x in run([glimpses, rows, columns], {where: WHERE[:m], index: [1] * m})]
-        assert shapes == [(m, 25), (m, 6, 5), (m, 9, 5)]
+        assert shapes == [(m, 25), (m, 6), (m, 9)]
+
+
+def test_a_glimpse_of_ones_covers_what_its_weights_sum_to():
+    pixels = tf.constant(np.linspace(-3.0, 9.0, 97), tf.float32)
+    weights = tf.reduce_sum(spatial_transformer.bilinear_weights(pixels, 6), -1)
+    covered, expected = run([spatial_transformer.bilinear_coverage(pixels, 6), weights])
+    np.testing.assert_allclose(covered, expected, atol=1e-6)
+    assert set(covered[[0, -1]]) == {0}
+    assert covered[48] == 1
 
 
 @pytest.mark.parametrize("logit", [-9.0, -12.0, -60.0])

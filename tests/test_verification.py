@@ -20,7 +20,7 @@ from sqair.stored_case import load_case, parse_scale_prior
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 SCRIPT = os.path.join(ROOT, "scripts", "verify_reference.py")
 GOLDEN = os.path.join(ROOT, "tests", "golden", "small.npz")
-QUICK = ["one_frame", "two_slots", "all_options", "guided_one_frame", "one_particle"]
+QUICK = ["one_slot", "one_frame", "two_slots", "all_options", "guided_one_frame"]
 LAST_LINE = re.compile(r"verified: (\d+) outputs, (\d+) gradients, worst (\d\.\d+e[-+]\d+)")
 
 
