@@ -10,7 +10,8 @@ class LeanGraph(tf.Graph):
     """A `tf.Graph` in which equal small constants of one loop (or of none) are one node.
 
     About a third of a training graph would otherwise be constants: axes, sizes, shapes, zeros. Fewer nodes make
-    the graph quicker to build, to prune and to start. The numbers are the same.
+    the graph quicker to build, to prune and to start. The numbers are the same. What a variable starts from stays
+    a node of its own, so that it can be fed for that variable alone.
     """
 
     def __init__(self):
@@ -20,7 +21,8 @@ class LeanGraph(tf.Graph):
     def create_op(self, op_type, inputs, dtypes=None, *args, **kwargs):
         """As `tf.Graph.create_op`; returns the constant that there is, if there is one."""
         value = op_type == "Const" and (kwargs.get("attrs") or {}).get("value")
-        if not value or value.ByteSize() > MAX_BYTES:
+        starts_variable = self.get_name_scope().endswith("/Initializer")
+        if not value or value.ByteSize() > MAX_BYTES or starts_variable:
             return super().create_op(op_type, inputs, dtypes, *args, **kwargs)
         after = tuple(self._control_dependencies_for_inputs(()))
         key = value.SerializeToString(), self._get_control_flow_context(), after
