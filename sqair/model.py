@@ -65,7 +65,7 @@ class SQAIRCell(snt.RNNCore):
         """
         k_particles = inputs.noise.discovery.presence.shape.as_list()[1]
         noise = tf.nest.map_structure(ops.merge, inputs.noise)
-        image_index = tf.range(ops.rows_of(state.last_id)) // k_particles
+        image_index = tf.convert_to_tensor(ops.range_of(ops.rows_of(state.last_id)) // k_particles)
 
         propagated = self._propagation(inputs.image, image_index, state, noise.propagation)
         encoding = ops.merge(tf.tile(inputs.image_encoding[:, None], [1, k_particles, 1]))
@@ -272,10 +272,16 @@ def _unroll(cell, inputs, state):
     def unstack(tensor):
         return tf.TensorArray(tensor.dtype, length, element_shape=tensor.shape[1:]).unstack(tensor)
 
-    frames = tf.nest.map_structure(unstack, inputs)
+    images, encodings, noise = (
+        unstack(inputs.image),
+        unstack(inputs.image_encoding),
+        unstack(ops.concat(inputs.noise)),
+    )
 
     def step(time, results, state):
-        outputs, next_state = cell(tf.nest.map_structure(lambda array: array.read(time), frames), state)
+        frame_noise = ops.split_like(noise.read(time), inputs.noise)
+        frame = FrameInputs(images.read(time), encodings.read(time), frame_noise)
+        outputs, next_state = cell(frame, state)
         for tensor, like in zip(tf.nest.flatten(next_state), tf.nest.flatten(state)):
             tensor.set_shape(like.shape)
         return time + 1, results.write(time, _pack(outputs)), next_state

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from sqair import bounds
+from sqair.static_gradients import static_gradients
 from sqair.structures import SequenceOutputs
 
 
@@ -36,6 +37,11 @@ def evaluate(model, batch, k_particles, noise, estimator="reference", l2=0.0):
         `ModelResult`.
     """
     outputs = model(batch.images, noise)
+    with static_gradients():
+        return _result(outputs, batch, k_particles, estimator, l2)
+
+
+def _result(outputs, batch, k_particles, estimator, l2):
     seq_len = tf.shape(batch.images)[0]
     over_time = lambda x: tf.reshape(tf.reduce_sum(x, axis=0), [-1, k_particles])  # noqa: E731
     log_weights, discrete_log_q = over_time(outputs.log_weights), over_time(outputs.steps.discrete_log_q)

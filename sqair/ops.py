@@ -56,8 +56,8 @@ def call_where(function, mask, inputs, defaults, compact=True):
         outputs = function(*_gather_rows(inputs, indices))
         packed = concat(outputs)
         width = packed.shape.as_list()[-1]
-        shape = [rows or tf.shape(mask, out_type=tf.int64)[0], width]
-        packed = tf.scatter_nd(indices, packed, tf.cast(tf.stack(shape), tf.int64))
+        shape = np.int64([rows, width]) if rows else tf.stack([tf.shape(mask, out_type=tf.int64)[0], width])
+        packed = tf.scatter_nd(indices, packed, shape)
         packed.set_shape([rows, width])
     else:
         outputs = function(*inputs)
@@ -101,7 +101,7 @@ def take_slots(tensor, slots):
     """Picks slots row by row: `[rows, S, n]` and `[rows, N]` int32 to `[rows, N, n]`."""
     n_slots, size = tensor.shape.as_list()[1:]
     n_keep = slots.shape.as_list()[1]
-    first = tf.range(rows_of(slots)) * n_slots
+    first = range_of(rows_of(slots)) * n_slots
     index = tf.reshape(slots + tf.expand_dims(first, -1), [-1, 1])
     taken = tf.gather_nd(tf.reshape(tensor, [-1, size]), index)
     return tf.reshape(taken, [slots.shape[0].value or -1, n_keep, size])
@@ -122,6 +122,11 @@ def split_first(tensor, size):
 def rows_of(tensor, axis=0):
     """The size of a dimension: an int if it is known, else a scalar tensor."""
     return tensor.shape[axis].value or tf.shape(tensor)[axis]
+
+
+def range_of(size):
+    """`[size]` int32: 0, 1, ...; a NumPy array if `size` is an int, else a tensor."""
+    return np.arange(size, dtype=np.int32) if isinstance(size, int) else tf.range(size)
 
 
 def sample_presence(noise, prob, allowed):

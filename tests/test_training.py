@@ -15,7 +15,7 @@ from sqair.model import SQAIR
 from sqair.reporting import read_metrics
 from sqair.settings import Settings
 
-MOST_NODES = 21_788 // 3
+MOST_NODES = 7_500
 SETTINGS = Settings(
     batch_size=3, k_particles=2, seq_len=2, stage_itr=4, train_itr=8, learning_rate=0.01, report_loss_every=1,
     log_itr=3, fig_itr=0, save_itr=4, num_threads=1, eval_size_fraction=1.0,
