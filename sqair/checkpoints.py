@@ -158,6 +158,7 @@ def load(session, variables, values, source):
                 " flags; use the flags it was trained with."
             )
         feed[variable.initializer.inputs[1]] = values[name]
+    assert len(feed) == len(variables), "each variable needs an initial value of its own"
     session.run([variable.initializer for variable in variables], feed)
 
 

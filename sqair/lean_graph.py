@@ -21,11 +21,16 @@ class LeanGraph(tf.Graph):
     def create_op(self, op_type, inputs, dtypes=None, *args, **kwargs):
         """As `tf.Graph.create_op`; returns the constant that there is, if there is one."""
         value = op_type == "Const" and (kwargs.get("attrs") or {}).get("value")
-        starts_variable = self.get_name_scope().endswith("/Initializer")
-        if not value or value.ByteSize() > MAX_BYTES or starts_variable:
+        shared = value and value.ByteSize() <= MAX_BYTES
+        if not shared or self._starts_a_variable(kwargs.get("name") or op_type):
             return super().create_op(op_type, inputs, dtypes, *args, **kwargs)
         after = tuple(self._control_dependencies_for_inputs(()))
         key = value.SerializeToString(), self._get_control_flow_context(), after
         if key not in self._constants:
             self._constants[key] = super().create_op(op_type, inputs, dtypes, *args, **kwargs)
         return self._constants[key]
+
+    def _starts_a_variable(self, name):
+        """Whether a constant is an initial value, not only part of one: `variable/Initializer/name`."""
+        absolute = name[:-1] if name.endswith("/") else f"{self.get_name_scope()}/{name}"
+        return absolute.rpartition("/")[0].endswith("/Initializer")

@@ -281,4 +281,7 @@ def test_the_graph_of_a_default_training_is_small():
     make_model = functools.partial(SQAIR, np.full([H, W, 1], 0.5, np.float32))
     graph = training_graph.TrainingGraph(make_model, StubDataset(6), Settings())
     assert len(graph.graph.get_operations()) < MOST_NODES
+    with graph.graph.as_default():
+        starts = [variable.initializer.inputs[1].name for variable in tf.global_variables()]
+    assert len(set(starts)) == len(starts)  # they are fed, each for its own variable
     graph.close()
