@@ -58,7 +58,6 @@ def multiply_adds(c, image_size, n_what, glimpse, propagated, tried, present):
 def measure(c):
     """Measures one configuration; returns its record (dict)."""
     began = process_start()
-    from sqair.configs import mlp_mnist_model  # noqa: F401  (the model's modules, as training imports them)
     from sqair.data import mnist, moving_mnist
     from sqair.data.pipeline import SequenceDataset
     from sqair.evaluation import Evaluator

@@ -5,11 +5,11 @@ The authors call `output_std`, `disc_step_bias` and `prop_step_bias` the most im
 `output_scale`, `scale_prior` and `prop_prior_step_bias`.
 """
 
-import numpy as np
 from absl import flags
 
 from sqair.cli import group
 from sqair.errors import UserError
+from sqair.priors import parse_scale_prior
 
 with group("Model: what matters most"):
     flags.DEFINE_float(
@@ -105,26 +105,6 @@ with group("Model: computation"):
     )
 
 
-def parse_scale_prior(value):
-    """Two floats (x, y) from "-2" or "-2,-1", a number, or a list of one or two.
-
-    Raises:
-        UserError: if it is none of these.
-    """
-    try:
-        parts = (
-            value.strip("[]() ").replace(",", " ").split() if isinstance(value, str) else np.atleast_1d(value)
-        )
-        numbers = [float(part) for part in parts]
-    except (TypeError, ValueError):
-        numbers = []
-    if len(numbers) not in (1, 2) or not np.all(np.isfinite(numbers)):
-        raise UserError(
-            "--scale_prior={} must be one number or one per axis, such as -2 or -2,-1.".format(value)
-        )
-    return tuple(numbers * (2 // len(numbers)))
-
-
 def model_arguments(values):
     """The arguments of `sqair.model.SQAIR` that these flags set.
 
@@ -144,4 +124,10 @@ def model_arguments(values):
         "masked_glimpse rec_where_prior transition time_transition prior_transition compact debug"
     )
     arguments = {name: getattr(values, name) for name in names.split()}
-    return dict(arguments, scale_prior=parse_scale_prior(values.scale_prior))
+    try:
+        scale_prior = parse_scale_prior(values.scale_prior)
+    except ValueError:
+        raise UserError(
+            f"--scale_prior={values.scale_prior} must be one number or one per axis, such as -2 or -2,-1."
+        ) from None
+    return dict(arguments, scale_prior=scale_prior)

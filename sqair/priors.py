@@ -21,6 +21,19 @@ FIRST_FRAME_BIAS = 10.0  # after the first frame, nothing new is the likeliest b
 GUIDANCE = 0.1  # share of the network's output in the random-walk priors
 
 
+def parse_scale_prior(value):
+    """Two floats (x, y) from "-2" or "-2,-1", a number, or a list of one or two.
+
+    Raises:
+        ValueError: if it is none of these.
+    """
+    parts = value.strip("[]() ").replace(",", " ").split() if isinstance(value, str) else value
+    numbers = [float(part) for part in (parts if isinstance(parts, (list, tuple)) else [parts])]
+    if len(numbers) not in (1, 2) or not all(map(math.isfinite, numbers)):
+        raise ValueError(f"scale_prior takes one number or one per axis, such as -2 or -2,-1, not {value}")
+    return tuple(numbers * (2 // len(numbers)))
+
+
 class DiscoveryPrior(snt.AbstractModule):
     """`p(number of new objects, what, where)` given what propagation expects and found."""
 

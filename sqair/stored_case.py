@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from sqair.errors import UserError
+from sqair.priors import parse_scale_prior
 
 NOISE = ("eps_what", "eps_where", "u_presence")
 # Stored parameters have the names that the release gives them with these.
@@ -129,20 +130,6 @@ def _parse(path, arrays, flags):
     except (TypeError, ValueError) as error:
         raise UserError("{} holds a flag that can't work: {}.".format(path, error)) from error
     return Case(arrays, arguments, k_particles, str(flags.get("estimator", "reference")), l2)
-
-
-def parse_scale_prior(value):
-    """Two floats (x, y) from a number, one or two numbers in a string, or a list.
-
-    Raises:
-        ValueError: if it is none of these.
-    """
-    if isinstance(value, str):
-        value = value.strip("[]() ").replace(",", " ").split()
-    numbers = [float(x) for x in np.atleast_1d(value)]
-    if len(numbers) not in (1, 2):
-        raise ValueError("scale_prior takes one number or one per axis, not {}".format(value))
-    return tuple(numbers * (2 // len(numbers)))
 
 
 def _check_arrays(path, case):
