@@ -91,7 +91,7 @@ def cut(inputs, *index):
 
 
 def assert_close(actual, expected, tolerance):
-    """Relative to each array's largest magnitude."""
+    """Relative to each array's largest magnitude. Rounding differs with the rows of a product and with the machine."""
     for a, e in zip(tf.nest.flatten(actual), tf.nest.flatten(expected)):
         assert a.shape == e.shape
         assert np.max(np.abs(a - e), initial=0) <= tolerance * max(np.max(np.abs(e), initial=0), 1e-3)
@@ -122,7 +122,7 @@ def test_one_graph_takes_any_length(models, inputs, outputs, seq_len):
     assert actual.steps.latents.where.shape == (seq_len, rows, N, 4)
     assert actual.steps.object_ids.shape == (seq_len, rows, N)
     assert actual.steps.discovery.prob.shape == (seq_len, rows, N + 1)
-    assert_close(actual, tf.nest.map_structure(lambda x: x[:seq_len], outputs), 1e-5)
+    assert_close(actual, tf.nest.map_structure(lambda x: x[:seq_len], outputs), 1e-4)
 
 
 def test_sequences_do_not_see_each_other(models, inputs, outputs):
@@ -138,14 +138,14 @@ def test_particles_differ_by_their_noise_alone(models, inputs, outputs):
     swapped = tf.nest.map_structure(lambda x: x[:, :, ::-1], drawn)
     actual = models(models.results[0].outputs, (images, presence, swapped))
     rows = [b * K + k for b in range(3) for k in (1, 0)]
-    assert_close(actual, tf.nest.map_structure(lambda x: x[:, rows], outputs), 1e-5)
+    assert_close(actual, tf.nest.map_structure(lambda x: x[:, rows], outputs), 1e-4)
 
 
 def test_compact_and_dense_models_are_the_same(models, inputs):
     (compact, dense), (gradients, dense_gradients) = models((models.results, models.gradients), inputs)
-    assert_close(dense.outputs, compact.outputs, 1e-5)
+    assert_close(dense.outputs, compact.outputs, 1e-4)
     assert_close(dense.loss, compact.loss, 1e-5)
-    assert_close(dict(dense.scalars), dict(compact.scalars), 1e-5)
+    assert_close(dict(dense.scalars), dict(compact.scalars), 1e-4)
     norm = np.sqrt(sum(np.sum(np.square(g)) for g in gradients))
     assert norm > 1
     for variable, actual, expected in zip(models.variables, dense_gradients, gradients):
