@@ -13,6 +13,7 @@ from sqair.networks import MLP, fixed_scalar
 
 MASK_STEEPNESS = 20.0
 MASK_OFFSET = 10.0
+_ONE_MORE_SLOT = [[0, 0], [0, 1], [0, 0]]
 
 
 class Painting(NamedTuple):
@@ -86,36 +87,38 @@ class Decoder(snt.AbstractModule):
         Returns:
             `Painting`.
         """
-        size, (height, width, channels) = self._glimpse_size, self._image_shape
-        rows, columns = spatial_transformer.glimpse_pixels(where, (height, width), size)
-        by_row = spatial_transformer.bilinear_weights(tf.transpose(rows, [0, 2, 1]), size)  # [n, H, N, g]
-        by_column = spatial_transformer.bilinear_weights(columns, size)  # [n, N, W, g]
-        canvas = self._write(by_row, by_column, glimpses)
-
-        presence = tf.expand_dims(presence, -1)
-        covered_rows = presence * spatial_transformer.bilinear_coverage(rows, size)
-        covered_columns = spatial_transformer.bilinear_coverage(columns, size)
-        coverage = tf.matmul(covered_rows, covered_columns, transpose_a=True)
-        mask = tf.expand_dims(tf.sigmoid(MASK_STEEPNESS * coverage - MASK_OFFSET), -1)
+        size, image_size, n_slots = self._glimpse_size, self._image_shape[:2], presence.shape.as_list()[1]
+        canvas = ops.sum_where(
+            self._write, presence > 0.5, (ops.merge(glimpses), ops.merge(where)), self._compact
+        )
+        canvas = tf.reshape(canvas, [-1] + list(self._image_shape))
+        # One more row and column add the offset to the product, instead of another pass over all pixels.
+        steepness, offset = [np.full([n_slots + 1, 1], value, np.float32) for value in (MASK_STEEPNESS, 1.0)]
+        steepness[-1], offset[-1] = 1.0, -MASK_OFFSET
+        covered_rows, covered_columns = [
+            tf.pad(tf.expand_dims(presence, -1) * spatial_transformer.bilinear_coverage(pixels, size), _ONE_MORE_SLOT, constant_values=1.0)
+            for pixels in spatial_transformer.glimpse_pixels(where, image_size, size)
+        ]
+        coverage = tf.matmul(covered_rows * steepness, covered_columns * offset, transpose_a=True)
+        mask = tf.expand_dims(tf.sigmoid(coverage), -1)
         std, background_std = tf.square(self._root_std), tf.square(self._root_background_std)
         return Painting(
             canvas + mask * self._mean_image,
-            background_std + mask * tf.fill([channels], std - background_std),
+            background_std + mask * tf.fill([self._image_shape[2]], std - background_std),
         )
 
-    def _write(self, by_row, by_column, glimpses):
-        """`[n, H, W, C]`: the sum over slots of `by_row glimpse by_column^T` (the sum is part of the product)."""
-        n_slots, size, _, channels = glimpses.shape.as_list()[1:]
-        height, width = by_row.shape.as_list()[1], by_column.shape.as_list()[2]
+    def _write(self, glimpses, where):
+        """`[m, g, g, C]` glimpses at `[m, 4]` locations to canvases `[m, H * W * C]`."""
+        size, (height, width, channels) = self._glimpse_size, self._image_shape
+        rows, columns = spatial_transformer.glimpse_pixels(where, (height, width), size)
+        by_row, by_column = [spatial_transformer.bilinear_weights(x, size) for x in (rows, columns)]
         if channels > 1:
-            glimpses = tf.transpose(glimpses, [0, 1, 2, 4, 3])
-        glimpses = tf.reshape(glimpses, [-1, n_slots, size * channels, size])
-        stretched = tf.matmul(glimpses, by_column, transpose_b=True)  # [n, N, g C, W]
-        stretched = tf.reshape(stretched, [-1, n_slots * size, channels * width])
-        canvas = tf.matmul(tf.reshape(by_row, [-1, height, n_slots * size]), stretched)
+            glimpses = tf.transpose(glimpses, [0, 1, 3, 2])
+        stretched = tf.matmul(tf.reshape(glimpses, [-1, size * channels, size]), by_column, transpose_b=True)
+        canvas = tf.matmul(by_row, tf.reshape(stretched, [-1, size, channels * width]))
         if channels > 1:
             canvas = tf.transpose(tf.reshape(canvas, [-1, height, channels, width]), [0, 1, 3, 2])
-        return tf.reshape(canvas, [-1, height, width, channels])
+        return tf.reshape(canvas, [-1, height * width * channels])
 
     def log_likelihood(self, images, painting):
         """Log-likelihood in nats of `[n, H, W, C]` images, summed over pixels: `[n]`."""

@@ -11,8 +11,10 @@ from orderedattrdict import AttrDict as OrderedAttrDict
 from tensorflow.core.protobuf.rewriter_config_pb2 import RewriterConfig
 
 from sqair import checkpoints, cli, noise, objective, runs
+from sqair.data import workers
 from sqair.errors import UserError
 from sqair.lean_graph import LeanGraph
+from sqair.model import PARTS
 from sqair.settings import from_flags as settings_from_flags
 from sqair.spatial_transformer import boxes_from_logits
 
@@ -67,8 +69,9 @@ def session_config(num_threads):
     Of Grappler's passes only those that pay are on: pruning, and remapping, which fuses products with their biases
     and activations (a tenth off an update at T = 10). All of them together delay the first update by 3 s.
     """
+    num_threads = num_threads or workers.available_cores()
     config = tf.ConfigProto(
-        intra_op_parallelism_threads=num_threads,
+        intra_op_parallelism_threads=max(num_threads // PARTS, 1),
         inter_op_parallelism_threads=num_threads,
         gpu_options=tf.GPUOptions(allow_growth=True),
     )

@@ -8,6 +8,7 @@ import tensorflow as tf
 from sqair import ops, spatial_transformer
 from sqair.decoder import Decoder
 from sqair.discovery import Discovery, DiscoveryCore
+from sqair.loop_gradients import DeferredGradients
 from sqair.networks import MLP, GlimpseEncoder, ImageEncoder
 from sqair.priors import DiscoveryPrior, PropagationPrior
 from sqair.propagation import Propagation, PropagationCore
@@ -16,6 +17,7 @@ from sqair.static_gradients import static_gradients
 from sqair.structures import CellOutputs, FrameInputs, SequenceOutputs, SlotObjects, SQAIRState
 
 UNITS = 32  # hidden units per `n_units`
+PARTS = 2  # parts of a batch that are unrolled side by side
 
 
 class SQAIRCell(snt.RNNCore):
@@ -224,7 +226,7 @@ class SQAIR(snt.AbstractModule):
             padded = ops.split_first(spatial_transformer.pad_images(frames), batch_size)
             encodings = ops.split_first(self._image_encoder(frames), batch_size)
             inputs = FrameInputs(padded, encodings, noise)
-            inferred = _unroll(self._cell, inputs, self._cell.initial_state(batch_size * k_particles))
+            inferred = _unroll(self._cell, inputs, k_particles)
             steps = self._scoring(inferred, tf.nest.map_structure(lambda x: ops.merge(ops.merge(x)), noise))
             outputs = self._decode(images, steps, k_particles)
         return _checked(outputs, "model") if self._debug else outputs
@@ -255,18 +257,27 @@ def _checked(value, name):
     return tf.debugging.check_numerics(value, f"{name} is not finite")
 
 
-def _unroll(cell, inputs, state):
-    """Scans the cell over time.
+def _unroll(cell, inputs, k_particles):
+    """Scans the cell over time, for two halves of the batch side by side.
+
+    One loop runs both halves in turn, each with a state of its own: iteration `2 t + h` is frame t of half h. It does
+    not wait for iteration `2 t + h - 1`, so that two cores work where the frames of one sequence keep only one busy.
 
     Args:
         cell: `SQAIRCell`.
         inputs: `FrameInputs` of `[T, B, ...]`.
-        state: `SQAIRState` before the first frame.
+        k_particles: int K.
 
     Returns:
         `CellOutputs` of `[T, R, ...]`.
     """
+    batch_size = ops.rows_of(inputs.image, axis=1)
+    parts = PARTS if isinstance(batch_size, int) and batch_size % PARTS == 0 else 1
+    part_size = batch_size // parts
+    inputs = tf.nest.map_structure(lambda x: ops.split_first(ops.merge(x), part_size), inputs)
+    states = [cell.initial_state(part_size * k_particles)] * parts
     length = tf.shape(inputs.image)[0]
+    deferred = DeferredGradients(length)
     per_slot = [size for size in tf.nest.flatten(cell.output_size) if len(size) == 2]
 
     def unstack(tensor):
@@ -278,13 +289,15 @@ def _unroll(cell, inputs, state):
         unstack(ops.concat(inputs.noise)),
     )
 
-    def step(time, results, state):
-        frame_noise = ops.split_like(noise.read(time), inputs.noise)
-        frame = FrameInputs(images.read(time), encodings.read(time), frame_noise)
-        outputs, next_state = cell(frame, state)
+    def step(index, results, states):
+        state, *others = states
+        frame_noise = ops.split_like(noise.read(index), inputs.noise)
+        frame = FrameInputs(images.read(index), encodings.read(index), frame_noise)
+        with deferred.inside(index):
+            outputs, next_state = cell(frame, state)
         for tensor, like in zip(tf.nest.flatten(next_state), tf.nest.flatten(state)):
             tensor.set_shape(like.shape)
-        return time + 1, results.write(time, _pack(outputs)), next_state
+        return index + 1, results.write(index, _pack(outputs)), others + [next_state]
 
     def _pack(outputs):
         """All of a frame in one `[R, n]` tensor: fields of slots first, then those of rows."""
@@ -297,7 +310,8 @@ def _unroll(cell, inputs, state):
         sizes = tf.nest.flatten(cell.output_size)
         n_slots, widths = per_slot[0][0].value, [size[1].value for size in per_slot]
         row_widths = [size[0].value for size in sizes if len(size) == 1]
-        rows = ops.rows_of(state.last_id)
+        rows = batch_size * k_particles
+        packed = ops.split_first(ops.merge(packed), rows)
         packed.set_shape(
             [None, rows if isinstance(rows, int) else None, n_slots * sum(widths) + sum(row_widths)]
         )
@@ -308,5 +322,7 @@ def _unroll(cell, inputs, state):
         return tf.nest.pack_sequence_as(cell.output_size, fields)
 
     results = tf.TensorArray(tf.float32, length)
-    _, results, _ = tf.while_loop(lambda time, *_: time < length, step, (0, results, state))
-    return _unpack(results.stack())
+    _, results, _ = tf.while_loop(lambda index, *_: index < length, step, (0, results, states))
+    packed = results.stack()
+    packed.set_shape([None, None, sum(int(np.prod(size)) for size in tf.nest.flatten(cell.output_size))])
+    return _unpack(packed)

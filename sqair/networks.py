@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from sqair import ops, spatial_transformer
 from sqair.errors import UserError
+from sqair.loop_gradients import affine
 
 MIN_SCALE = 1e-2  # lower bound of every learned standard deviation
 MASK_HIDDEN = 128
@@ -39,7 +40,7 @@ class Linear(snt.AbstractModule):
         size = inputs.shape.as_list()[-1]
         weights = tf.compat.v1.get_variable("w", [size, self._output_size], initializer=_linear_init(size))
         bias = tf.compat.v1.get_variable("b", [self._output_size], initializer=self._bias_initializer)
-        return _affine(inputs, weights, bias)
+        return affine(inputs, weights, bias)
 
 
 class MLP(snt.AbstractModule):
@@ -74,7 +75,7 @@ class VanillaRNN(snt.RNNCore):
         if self._weights is None:
             self._weights = self._make_weights(inputs.shape.as_list()[-1])
         weights, bias = self._weights
-        output = tf.tanh(_affine(ops.concat([inputs, state]), weights, bias))
+        output = tf.tanh(affine(ops.concat([inputs, state]), weights, bias))
         return output, output
 
     def _make_weights(self, input_size):
@@ -120,8 +121,8 @@ class GRU(snt.RNNCore):
             self._weights = self._make_weights(inputs.shape.as_list()[-1])
         update, reset, candidate = self._weights
         both = ops.concat([inputs, state])
-        update, reset = [tf.sigmoid(_affine(both, *gate)) for gate in (update, reset)]
-        candidate = tf.tanh(_affine(ops.concat([inputs, reset * state]), *candidate))
+        update, reset = [tf.sigmoid(affine(both, *gate)) for gate in (update, reset)]
+        candidate = tf.tanh(affine(ops.concat([inputs, reset * state]), *candidate))
         next_state = state + update * (candidate - state)
         return next_state, next_state
 
@@ -151,10 +152,6 @@ def make_core(kind, hidden_size, flag, name):
     if kind not in CORES:
         raise UserError("--{}={} is not known: use one of {}.".format(flag, kind, ", ".join(sorted(CORES))))
     return CORES[kind](hidden_size, name=name)
-
-
-def _affine(inputs, weights, bias):
-    return tf.nn.bias_add(tf.matmul(inputs, weights), bias)
 
 
 def _linear_init(fan_in):

@@ -72,6 +72,28 @@ def call_where(function, mask, inputs, defaults, compact=True):
     return split_like(packed, outputs)
 
 
+def sum_where(function, mask, inputs, compact=True):
+    """Runs a function on the slots where a mask holds and sums its results over the slots of each row.
+
+    Args:
+        function: maps a structure of tensors with m rows to a float32 `[m, k]` tensor.
+        mask: `[rows, N]` bool, the slots to run.
+        inputs: list of `[rows * N, ...]` tensors, the arguments of `function`.
+        compact: if False, all slots run, with static shapes; the values are the same.
+
+    Returns:
+        `[rows, k]`, zeros where no slot runs.
+    """
+    rows, n_slots = rows_of(mask), mask.shape.as_list()[1]
+    if not compact:
+        outputs = function(*inputs)
+        outputs *= tf.reshape(tf.cast(mask, tf.float32), [-1, 1])
+        return tf.reduce_sum(tf.reshape(outputs, [-1, n_slots, outputs.shape.as_list()[-1]]), axis=1)
+    indices = tf.compat.v2.where(tf.reshape(mask, [-1]))
+    outputs = function(*[tf.gather_nd(x, indices) for x in inputs])
+    return tf.math.unsorted_segment_sum(outputs, tf.squeeze(indices, -1) // n_slots, rows)
+
+
 def _gather_rows(inputs, indices):
     flat = tf.nest.flatten(inputs)
     real = [x for x in flat if x.dtype.is_floating]

@@ -12,6 +12,7 @@ import tensorflow as tf
 from sqair.ops import straight_through_clip
 
 MIN_COORDINATE_SCALE = 1e-4
+_HUGE = 1e30
 
 
 def coordinates(where):
@@ -90,7 +91,20 @@ def glimpse_pixels(where, image_size, glimpse_size):
 
 def bilinear_weights(pixels, size):
     """`[...]` pixel coordinates to `[..., size]`: the weight `max(0, 1 - |u - j|)` of pixel j at coordinate u."""
-    return tf.nn.relu(1.0 - tf.abs(tf.expand_dims(pixels, -1) - np.arange(size, dtype=np.float32)))
+
+    @tf.custom_gradient
+    def weigh(pixels):
+        offsets = tf.expand_dims(pixels, -1) - np.arange(size, dtype=np.float32)
+        weights = tf.nn.relu(1.0 - tf.abs(offsets))
+
+        def gradient(to_weights):
+            # The slope is -sign(offset) where the weight is not 0. Clipping is several times faster than comparing.
+            slopes = tf.maximum(tf.minimum(weights * offsets * -_HUGE, 1.0), -1.0)
+            return tf.reduce_sum(to_weights * slopes, axis=-1)
+
+        return weights, gradient
+
+    return weigh(pixels)
 
 
 def bilinear_coverage(pixels, size):

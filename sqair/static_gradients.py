@@ -20,7 +20,7 @@ def static_gradients():
     The numbers are those of TensorFlow's own gradients.
     """
     names = ("Add", "AddV2", "Sub", "Mul", "RealDiv", "ConcatV2", "Reshape", "ExpandDims", "Squeeze", "Sum")
-    names += ("GatherNd", "BatchMatMulV2", "SelectV2", "CropAndResize")
+    names += ("GatherNd", "BatchMatMulV2", "SelectV2", "CropAndResize", "UnsortedSegmentSum")
     with tf.compat.v1.get_default_graph().gradient_override_map({name: _PREFIX + name for name in names}):
         yield
 
@@ -141,6 +141,12 @@ def _gather_nd(operation, gradient):
     static = source.shape.is_fully_defined()
     shape = tf.constant(source.shape.as_list(), tf.int64) if static else tf.shape(source, out_type=tf.int64)
     return tf.scatter_nd(tf.cast(indices, tf.int64), gradient, shape), None
+
+
+@_register("UnsortedSegmentSum")
+def _unsorted_segment_sum(operation, gradient):
+    """Every segment exists here."""
+    return tf.gather(gradient, operation.inputs[1]), None, None
 
 
 @_register("CropAndResize")

@@ -11,6 +11,11 @@ from sqair.errors import UserError
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
+def available_cores():
+    """The number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+
+
 @contextlib.contextmanager
 def ordered_map(function, tasks, num_workers=None):
     """Gives an iterator over `function(task)` for each task, in order, computed by several processes.
@@ -27,7 +32,7 @@ def ordered_map(function, tasks, num_workers=None):
         UserError: if a process dies, for example because memory runs out.
     """
     if num_workers is None:
-        num_workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        num_workers = available_cores()
     if num_workers < 1:
         raise UserError(f"The number of worker processes must be at least 1, not {num_workers}.")
     if num_workers == 1:
