@@ -7,7 +7,7 @@ import numpy as np
 import sonnet as snt
 import tensorflow as tf
 
-from sqair import ops, spatial_transformer
+from sqair import compaction, ops, spatial_transformer
 from sqair.distributions import HALF_LOG_TWO_PI
 from sqair.networks import MLP, fixed_scalar
 
@@ -66,7 +66,7 @@ class Decoder(snt.AbstractModule):
         Returns:
             `[n, N, g, g, C]`; zeros where nothing is present.
         """
-        glimpses = ops.call_where(
+        glimpses = compaction.call_where(
             lambda x: self._scale * self._mlp(x),
             tf.reshape(presence, [-1]) > 0.5,
             [ops.merge(what)],
@@ -88,7 +88,7 @@ class Decoder(snt.AbstractModule):
             `Painting`.
         """
         size, image_size, n_slots = self._glimpse_size, self._image_shape[:2], presence.shape.as_list()[1]
-        canvas = ops.sum_where(
+        canvas = compaction.sum_where(
             self._write, presence > 0.5, (ops.merge(glimpses), ops.merge(where)), self._compact
         )
         canvas = tf.reshape(canvas, [-1] + list(self._image_shape))

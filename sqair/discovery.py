@@ -7,6 +7,7 @@ import sonnet as snt
 import tensorflow as tf
 
 from sqair import ops
+from sqair.compaction import SlotRows
 from sqair.distributions import probability
 from sqair.networks import MLP, WhereStatistics, make_core, positive_scale
 from sqair.structures import SlotObjects, StepNoise
@@ -15,22 +16,29 @@ from sqair.structures import SlotObjects, StepNoise
 class SlotCarry(NamedTuple):
     """What a slot conditions on of the slot before, in the same frame."""
 
-    what: Any  # [m, Z]
-    where: Any  # [m, 4]
-    presence: Any  # [m, 1]
+    objects: Any  # [m, Z + 5] its what, where and presence
     hidden: Any  # [m, D] state of the RNN over slots
+
+
+def first_carry(start, rows, n_what, presence):
+    """The `SlotCarry` of the first slot: no object, present or not, and the learned state `start` `[1, D]`."""
+    nothing = tf.fill(tf.stack([rows, n_what + 4]), 0.0)
+    nothing.set_shape([None, n_what + 4])
+    objects = tf.pad(nothing, [[0, 0], [0, 1]], constant_values=presence)
+    return SlotCarry(objects, tf.tile(start, tf.stack([rows, 1])))
 
 
 class DiscoveryCore(snt.AbstractModule):
     """One slot of discovery: RNN, where, what and presence, in this order."""
 
     def __init__(
-        self, glimpse_encoder, hidden_size, transition, scale_bias, step_bias, name="discovery_core"
+        self, glimpse_encoder, n_what, hidden_size, transition, scale_bias, step_bias, name="discovery_core"
     ):
         """Sets the core up.
 
         Args:
             glimpse_encoder: `GlimpseEncoder`, shared with propagation.
+            n_what: int Z.
             hidden_size: int D.
             transition: name of the recurrent core over slots.
             scale_bias: float, where the offset of the raw location scales starts.
@@ -39,32 +47,46 @@ class DiscoveryCore(snt.AbstractModule):
         super().__init__(name=name)
         self._glimpse_encoder = glimpse_encoder
         with self._enter_variable_scope():
-            self.transition = make_core(transition, hidden_size, "transition", "transition")
+            widths = [hidden_size, hidden_size, n_what + 5]  # the image, what is propagated, the slot before
+            self.transition = make_core(transition, hidden_size, widths, "transition", "transition")
             self._where = WhereStatistics(hidden_size, scale_bias)
             self._presence = MLP([hidden_size // 2], 1, step_bias, name="presence")
 
+    def prepare(self, image_encoding, image_index, summary):
+        """What the image and the propagated objects add to the RNN's preactivations.
+
+        Args:
+            image_encoding: `[B, D]`.
+            image_index: `[R]` int32, the image of each row.
+            summary: `[R, D]` encoding of the propagated objects.
+
+        Returns:
+            `[R, k]`.
+        """
+        of_image = tf.gather_nd(self.transition.share(image_encoding, (0,)), image_index[:, None])
+        return of_image + self.transition.share(summary, (1,))
+
     def _build(self, padded_images, image_index, context, noise, previous):
-        """Discovers one object, or none, in each row.
+        """Discovers one object, or none, in each row where the slot before did.
 
         Args:
             padded_images: `[B, P, Q, C]`.
             image_index: `[m]` int32.
-            context: `[m, 2 D]`, encodings of the image and of the propagated objects.
+            context: `[m, k]` from `prepare`.
             noise: `StepNoise` of `[m, n]`.
             previous: `SlotCarry` of the slot before.
 
         Returns:
             Tuple of `SlotObjects` of `[m, n]` and the RNN's next state `[m, D]`.
         """
-        conditioning = ops.concat([context, previous.what, previous.where, previous.presence])
-        features, hidden = self.transition(conditioning, previous.hidden)
+        features, hidden = self.transition(previous.objects, previous.hidden, context, (2,))
         where_loc, raw_scale = self._where(features)
         where_scale = positive_scale(raw_scale)
         where = where_loc + where_scale * tf.stop_gradient(noise.where)
         seen = self._glimpse_encoder(padded_images, image_index, where)
         what = seen.loc + seen.scale * tf.stop_gradient(noise.what)
         logit = self._presence(ops.concat([features, what]))
-        presence = ops.sample_presence(noise.presence, probability(logit), previous.presence)
+        presence = ops.sample_presence(noise.presence, probability(logit))
         return SlotObjects(what, where, presence, logit, seen.loc, seen.scale, where_loc, where_scale), hidden
 
 
@@ -79,37 +101,32 @@ class Discovery(snt.AbstractModule):
             size = core.transition.state_size.as_list()
             self._start = tf.compat.v1.get_variable("start", [1] + size, initializer=tf.zeros_initializer())
 
-    def _build(self, padded_images, image_index, context, noise):
+    def _build(self, padded_images, image_encoding, image_index, summary, noise):
         """Discovers the new objects of one frame.
 
         Args:
             padded_images: `[B, P, Q, C]`.
+            image_encoding: `[B, D]`.
             image_index: `[R]` int32, the image of each row.
-            context: `[R, 2 D]`, encodings of the image and of the propagated objects.
+            summary: `[R, D]` encoding of the propagated objects.
             noise: `StepNoise` of `[R, N, n]`.
 
         Returns:
             `SlotObjects` of `[R, N, n]`; zeros where the slot before discovered nothing.
         """
-        slots, carry = [], None
+        n_rows, n_slots = ops.rows_of(summary), noise.what.shape[1].value
+        context = self._core.prepare(image_encoding, image_index, summary)
+        carry = first_carry(self._start, n_rows, noise.what.shape[2].value, 1.0)
+        running, slots, objects = None, [], None
         for packed_noise in tf.unstack(ops.concat(noise), axis=1):
-            slot_noise = ops.split_like(packed_noise, noise)
-            if carry is None:
-                carry = self._first_carry(slot_noise)
-                objects, hidden = self._core(padded_images, image_index, context, slot_noise, carry)
+            if running is None:
+                running = SlotRows(tf.fill([n_rows], True), n_slots, self._compact)
             else:
-                objects, hidden = ops.call_where(
-                    lambda *inputs: self._core(padded_images, *inputs),
-                    carry.presence[:, 0] > 0.5,
-                    (image_index, context, slot_noise, carry),
-                    0.0,
-                    self._compact,
-                )
+                running.add(objects.presence[:, 0] > 0.5)
+                image_index, context, *carry = running.follow([image_index, context, *carry])
+                packed_noise = running.take(packed_noise)
+            slot_noise = ops.split_like(packed_noise, noise)
+            objects, hidden = self._core(padded_images, image_index, context, slot_noise, SlotCarry(*carry))
             slots.append(ops.concat(objects))
-            carry = SlotCarry(objects.what, objects.where, objects.presence, hidden)
-        return ops.split_like(tf.stack(slots, axis=1), objects)
-
-    def _first_carry(self, noise: StepNoise):
-        hidden = tf.tile(self._start, tf.stack([tf.shape(noise.what)[0], 1]))
-        nothing = tf.zeros_like(noise.what), tf.zeros_like(noise.where)
-        return SlotCarry(*nothing, tf.ones_like(noise.presence), hidden)
+            carry = SlotCarry(ops.concat(objects[:3]), hidden)
+        return ops.split_like(running.scatter(slots), objects)

@@ -31,19 +31,36 @@ class DeferredGradients:
         finally:
             _active.pop()
 
-    def affine(self, iteration, inputs, weights, bias):
+    def affine(self, iteration, inputs, weights, bias, activation):
         """As the function `affine`."""
         if weights not in self._layers:
-            self._layers[weights] = _Layer(self._iterations, weights, bias)
+            self._layers[weights] = _Layer(self._iterations, weights, bias, activation)
         return self._layers[weights](iteration, inputs)
 
 
-def affine(inputs, weights, bias):
-    """`x W + b`, `[m, n]` by `[n, k]` to `[m, k]`; gradients of W and b are deferred inside a deferring loop."""
+def affine(inputs, weights, bias=None, activation=None):
+    """A layer; the gradients of its weights and bias are deferred inside a deferring loop.
+
+    Args:
+        inputs: `[m, n]`.
+        weights: `[n, k]`, the same tensor or variable in every call of the layer.
+        bias: `[k]`, or None.
+        activation: None or `tf.nn.elu`.
+
+    Returns:
+        `activation(x W + b)`, `[m, k]`.
+    """
     if _active:
         gradients, iteration = _active[-1]
-        return gradients.affine(iteration, inputs, weights, bias)
-    return tf.nn.bias_add(tf.matmul(inputs, weights), bias)
+        return gradients.affine(iteration, inputs, weights, bias, activation)
+    return _forward(inputs, weights, bias, activation)
+
+
+def _forward(inputs, weights, bias, activation):
+    outputs = tf.matmul(inputs, weights)
+    if bias is not None:
+        outputs = tf.nn.bias_add(outputs, bias)
+    return activation(outputs) if activation else outputs
 
 
 class _Layer:
@@ -53,20 +70,23 @@ class _Layer:
     the arrays that are written to, and where it comes from, outside the loop, they are read.
     """
 
-    def __init__(self, iterations, weights, bias):
-        self._iterations, self._n_calls = iterations, 0
-        with tf.control_dependencies(None):  # outside the loop
-            with _gradient_of("IdentityN", self._weights_gradient):
-                self._token, _, _ = tf.identity_n([tf.zeros([]), weights, bias])
-            self._weights, self._bias = tf.stop_gradient(weights), tf.stop_gradient(bias)
+    def __init__(self, iterations, weights, bias, activation):
+        self._iterations, self._n_calls, self._activation = iterations, 0, activation
         self._transposed = self._arrays = None
+        parameters = [weights] if bias is None else [weights, bias]
+        with tf.control_dependencies(None):  # outside the loop
+            with _gradient_of("IdentityN", self._parameters_gradient):
+                self._token = tf.identity_n([tf.zeros([])] + parameters)[0]
+            self._weights, self._bias = [x if x is None else tf.stop_gradient(x) for x in (weights, bias)]
 
     def __call__(self, iteration, inputs):
-        with _gradient_of("MatMul", self._inputs_gradient):
-            product = tf.matmul(inputs, self._weights)
-        outputs = tf.nn.bias_add(product, self._bias)
+        pass_on = lambda _, gradient: gradient  # noqa: E731
+        with _gradient_of("MatMul", self._inputs_gradient), _gradient_of("Elu", pass_on):
+            outputs = _forward(inputs, self._weights, self._bias, self._activation)
 
         def keep(_, gradient, __):
+            if self._activation:
+                gradient = tf.raw_ops.EluGrad(gradients=gradient, outputs=outputs)
             return gradient, self._keep(iteration, inputs, gradient)
 
         with _gradient_of("IdentityN", keep):
@@ -87,18 +107,17 @@ class _Layer:
         self._n_calls += 1
         return tf.add_n([array.write(index, x).flow for array, x in zip(self._arrays, (inputs, gradient))])
 
-    def _array(self, **arguments):
-        return tf.TensorArray(
-            tf.float32, self._iterations, dynamic_size=True, infer_shape=False, **arguments
-        )
+    def _array(self):
+        return tf.TensorArray(tf.float32, self._iterations, dynamic_size=True, infer_shape=False)
 
-    def _weights_gradient(self, operation, flow, *_):
-        _, weights, bias = operation.inputs
+    def _parameters_gradient(self, operation, flow, *_):
+        _, weights, *bias = operation.inputs
         inputs, gradients = [
             tf.reshape(tf.TensorArray(tf.float32, handle=array.handle, flow=flow).concat(), [-1, size])
             for array, size in zip(self._arrays, weights.shape.as_list())
         ]
-        return None, tf.matmul(inputs, gradients, transpose_a=True), tf.reduce_sum(gradients, axis=0)
+        to_weights = tf.matmul(inputs, gradients, transpose_a=True)
+        return [None, to_weights] + ([tf.reduce_sum(gradients, axis=0)] if bias else [])
 
 
 @contextlib.contextmanager

@@ -5,7 +5,7 @@ import numpy as np
 import sonnet as snt
 import tensorflow as tf
 
-from sqair import ops, spatial_transformer
+from sqair import compaction, ops, spatial_transformer
 from sqair.decoder import Decoder
 from sqair.discovery import Discovery, DiscoveryCore
 from sqair.loop_gradients import DeferredGradients
@@ -70,10 +70,10 @@ class SQAIRCell(snt.RNNCore):
         image_index = tf.convert_to_tensor(ops.range_of(ops.rows_of(state.last_id)) // k_particles)
 
         propagated = self._propagation(inputs.image, image_index, state, noise.propagation)
-        encoding = ops.merge(tf.tile(inputs.image_encoding[:, None], [1, k_particles, 1]))
         summary = self._summarise(propagated.objects)
-        context = ops.concat([encoding, summary])
-        discovered = self._discovery(inputs.image, image_index, context, noise.discovery)
+        discovered = self._discovery(
+            inputs.image, inputs.image_encoding, image_index, summary, noise.discovery
+        )
         slots, next_state = self._keep(propagated, discovered, state)
         kept_slots = tf.expand_dims(tf.cast(slots, tf.float32), -1)
         outputs = CellOutputs(
@@ -83,7 +83,7 @@ class SQAIRCell(snt.RNNCore):
 
     def _summarise(self, objects):
         """`[R, D]`: the sum of the encodings of the present objects."""
-        summaries = ops.call_where(
+        summaries = compaction.call_where(
             self._summary,
             tf.reshape(objects.presence, [-1]) > 0.5,
             [ops.merge(ops.concat([objects.what, objects.where]))],
@@ -189,7 +189,9 @@ class SQAIR(snt.AbstractModule):
             )
             propagation = Propagation(core, propagation_prior, compact)
             discovery = Discovery(
-                DiscoveryCore(glimpse_encoder, hidden_size, transition, transform_var_bias, disc_step_bias),
+                DiscoveryCore(
+                    glimpse_encoder, n_what, hidden_size, transition, transform_var_bias, disc_step_bias
+                ),
                 compact,
             )
             discovery_prior = DiscoveryPrior(

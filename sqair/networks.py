@@ -26,57 +26,129 @@ def fixed_scalar(name, value):
     return tf.stop_gradient(tf.compat.v1.get_variable(name, [], initializer=initializer, trainable=False))
 
 
+class PartedWeights:
+    """Weights whose input has parts that come at different times: each part multiplies rows of its own."""
+
+    def __init__(self, weights, widths):
+        """Args: weights: `[n, k]`; widths: ints, of the parts, n in all."""
+        self._weights, self._widths, self._chosen = weights, list(widths), {}
+
+    def __getitem__(self, parts):
+        """The rows `[m, k]` of some parts, a tuple of their numbers."""
+        if parts == tuple(range(len(self._widths))):
+            return self._weights
+        if parts not in self._chosen:
+            with tf.control_dependencies(None):  # outside any loop: once per step, not once per iteration
+                rows = tf.split(self._weights, self._widths)
+                chosen = [rows[part] for part in parts]
+                self._chosen[parts] = chosen[0] if len(chosen) == 1 else tf.concat(chosen, 0)
+        return self._chosen[parts]
+
+
 class Linear(snt.AbstractModule):
-    """`x W + b`, initialised as `snt.Linear`; the bias is added by the operation that TensorFlow can fuse."""
+    """`x W + b`, initialised as `snt.Linear`; parts of the input may come first (`share`)."""
 
-    def __init__(self, output_size, bias_initializer=None, name="linear"):
-        """Args: output_size: int; bias_initializer: zeros by default."""
+    def __init__(self, output_size, bias_initializer=None, widths=None, activation=None, name="linear"):
+        """Sets the layer up.
+
+        Args:
+            output_size: int.
+            bias_initializer: zeros by default.
+            widths: ints, widths of the parts of the input; None if it has one.
+            activation: None or `tf.nn.elu`.
+        """
         super().__init__(name=name)
-        self._output_size = output_size
+        self._output_size, self._widths, self._activation = output_size, widths, activation
         self._bias_initializer = bias_initializer or tf.zeros_initializer()
+        self._weights = self._bias = None
 
-    def _build(self, inputs):
-        """Maps `[m, n]` to `[m, output_size]`."""
-        size = inputs.shape.as_list()[-1]
-        weights = tf.compat.v1.get_variable("w", [size, self._output_size], initializer=_linear_init(size))
-        bias = tf.compat.v1.get_variable("b", [self._output_size], initializer=self._bias_initializer)
-        return affine(inputs, weights, bias)
+    def _parameters(self, size):
+        """`PartedWeights` for an input of this size, and the bias."""
+        if self._weights is None:
+            with self._enter_variable_scope():
+                shape = [size, self._output_size]
+                weights = tf.compat.v1.get_variable("w", shape, initializer=_linear_init(size))
+                self._weights = PartedWeights(weights, self._widths or [size])
+                self._bias = tf.compat.v1.get_variable(
+                    "b", [self._output_size], initializer=self._bias_initializer
+                )
+        return self._weights, self._bias
+
+    def share(self, inputs, parts):
+        """What some parts of the input, `[m, n]` together, add to the output: `[m, output_size]`."""
+        weights, _ = self._parameters(sum(self._widths))
+        return affine(inputs, weights[parts])
+
+    def _build(self, inputs, share=None, parts=(0,)):
+        """Maps `[m, n]` to `[m, output_size]`; with a `share`, the inputs are the other parts alone."""
+        weights, bias = self._parameters(sum(self._widths or inputs.shape.as_list()[-1:]))
+        if share is None:
+            return affine(inputs, weights[parts], bias, self._activation)
+        outputs = affine(inputs, weights[parts], bias) + share
+        return self._activation(outputs) if self._activation else outputs
 
 
 class MLP(snt.AbstractModule):
     """ELU hidden layers and, if `output_size` is given, a linear output layer."""
 
-    def __init__(self, hidden_sizes, output_size=None, output_bias=0.0, name="mlp"):
-        """Args: hidden_sizes: ints; output_size: int or None; output_bias: float, where its bias starts."""
+    def __init__(self, hidden_sizes, output_size=None, output_bias=0.0, widths=None, name="mlp"):
+        """Sets the network up.
+
+        Args:
+            hidden_sizes: ints, at least one.
+            output_size: int or None.
+            output_bias: float, where its bias starts.
+            widths: as of `Linear`, for the first layer.
+        """
         super().__init__(name=name)
         with self._enter_variable_scope():
-            self._hidden = [Linear(size, name=f"hidden_{i}") for i, size in enumerate(hidden_sizes)]
+            self._hidden = [
+                Linear(size, widths=None if i else widths, activation=tf.nn.elu, name=f"hidden_{i}")
+                for i, size in enumerate(hidden_sizes)
+            ]
             bias = tf.constant_initializer(output_bias)
             self._output = output_size and Linear(output_size, bias, name="output")
 
-    def _build(self, inputs):
-        """Maps `[rows, n]` to `[rows, output_size]`."""
-        for layer in self._hidden:
-            inputs = tf.nn.elu(layer(inputs))
-        return self._output(inputs) if self._output else inputs
+    def share(self, inputs, parts):
+        """As `Linear.share`, of the first layer."""
+        return self._hidden[0].share(inputs, parts)
+
+    def _build(self, inputs, share=None, parts=(0,)):
+        """Maps `[rows, n]` to `[rows, output_size]`; `share` and `parts` as of `Linear`."""
+        outputs = self._hidden[0](inputs, share, parts)
+        for layer in self._hidden[1:]:
+            outputs = layer(outputs)
+        return self._output(outputs) if self._output else outputs
 
 
-class VanillaRNN(snt.RNNCore):
-    """`tanh(x W1 + b1 + s W2 + b2)`, computed as one product of `[x; s]`; variables as in `snt.VanillaRNN`."""
+class RecurrentCore(snt.RNNCore):
+    """A recurrent core whose products can be made in parts: what is known early, for many rows at once (`share`)."""
 
-    def __init__(self, hidden_size, name="vanilla_rnn"):
-        """Args: hidden_size: int."""
+    def __init__(self, hidden_size, widths, name):
+        """Args: hidden_size: int D; widths: ints, widths of the parts of the input."""
         super().__init__(name=name)
-        self._hidden_size = hidden_size
-        self._weights = None
+        self._hidden_size, self._widths = hidden_size, list(widths)
+        with self._enter_variable_scope():
+            self._make_weights(sum(widths))
 
-    def _build(self, inputs, state):
-        """Maps `[rows, n]` and `[rows, hidden_size]` to (output, next state), both `[rows, hidden_size]`."""
-        if self._weights is None:
-            self._weights = self._make_weights(inputs.shape.as_list()[-1])
-        weights, bias = self._weights
-        output = tf.tanh(affine(ops.concat([inputs, state]), weights, bias))
-        return output, output
+    @property
+    def state_size(self):
+        """Shape of the state, and of the output, without the rows."""
+        return tf.TensorShape([self._hidden_size])
+
+    output_size = state_size
+
+    def share(self, inputs, parts):
+        """What some parts of the input, `[m, n]` together, add to the preactivations: `[m, k]`."""
+        raise NotImplementedError
+
+    def state_share(self, state):
+        """What the state `[m, D]` adds to the preactivations: `[m, k]`."""
+        raise NotImplementedError
+
+
+class VanillaRNN(RecurrentCore):
+    """`tanh(x W1 + b1 + s W2 + b2)`; variables as in `snt.VanillaRNN`."""
 
     def _make_weights(self, input_size):
         def linear(name, size):
@@ -87,71 +159,93 @@ class VanillaRNN(snt.RNNCore):
                 name + "/b", [self._hidden_size], initializer=tf.zeros_initializer()
             )
 
-        with tf.control_dependencies(None):  # outside any loop: once per step, not once per iteration
-            (w_in, b_in), (w_state, b_state) = (
-                linear("in_to_hidden", input_size),
-                linear("hidden_to_hidden", self._hidden_size),
-            )
-            return tf.concat([w_in, w_state], 0), b_in + b_state
+        (w_in, b_in), (w_state, b_state) = (
+            linear("in_to_hidden", input_size),
+            linear("hidden_to_hidden", self._hidden_size),
+        )
+        self._state_part = len(self._widths)
+        self._weights = PartedWeights(tf.concat([w_in, w_state], 0), self._widths + [self._hidden_size])
+        self._bias = b_in + b_state
 
-    @property
-    def state_size(self):
-        """Shape of the state, and of the output, without the rows."""
-        return tf.TensorShape([self._hidden_size])
+    def share(self, inputs, parts):
+        return affine(inputs, self._weights[parts])
 
-    output_size = state_size
+    def state_share(self, state):
+        return affine(state, self._weights[(self._state_part,)])
+
+    def _build(self, inputs, state, share=None, parts=(0,), state_share=None):
+        """One step.
+
+        Args:
+            inputs: `[m, n]`, the parts of the input that are not in `share`.
+            state: `[m, D]`.
+            share: `[m, k]` from the method `share`, or None.
+            parts: which parts `inputs` is.
+            state_share: `[m, k]` from the method `state_share`, or None.
+
+        Returns:
+            Tuple of output and next state, `[m, D]` each; they are the same.
+        """
+        if state_share is None:
+            inputs, parts = ops.concat([inputs, state]), parts + (self._state_part,)
+        output = affine(inputs, self._weights[parts], self._bias)
+        for early in (share, state_share):
+            output = output if early is None else output + early
+        output = tf.tanh(output)
+        return output, output
 
 
-class GRU(snt.RNNCore):
+class GRU(RecurrentCore):
     """Gated recurrent unit (Cho et al. 2014, arXiv:1406.1078); its output is its next state.
 
-    `z, r = sigmoid(x W + h U + b)`, `c = tanh(x W_h + (r h) U_h + b_h)`, `h' = (1 - z) h + z c`.
-    Differs: a gate is one product of `[x; h]`. Variables as in `snt.GRU`.
+    `z, r = sigmoid(x W + h U + b)`, `c = tanh(x W_h + (r h) U_h + b_h)`, `h' = (1 - z) h + z c`. Variables as in
+    `snt.GRU`.
     """
-
-    def __init__(self, hidden_size, name="gru"):
-        """Args: hidden_size: int."""
-        super().__init__(name=name)
-        self._hidden_size = hidden_size
-        self._weights = None
-
-    def _build(self, inputs, state):
-        """Maps `[rows, n]` and `[rows, hidden_size]` to (output, next state), both `[rows, hidden_size]`."""
-        if self._weights is None:
-            self._weights = self._make_weights(inputs.shape.as_list()[-1])
-        update, reset, candidate = self._weights
-        both = ops.concat([inputs, state])
-        update, reset = [tf.sigmoid(affine(both, *gate)) for gate in (update, reset)]
-        candidate = tf.tanh(affine(ops.concat([inputs, reset * state]), *candidate))
-        next_state = state + update * (candidate - state)
-        return next_state, next_state
 
     def _make_weights(self, input_size):
         def gate(letter):
             size = self._hidden_size
             shapes = (("w", [input_size, size]), ("u", [size, size]), ("b", [size]))
-            w, u, b = [tf.compat.v1.get_variable(kind + letter, shape) for kind, shape in shapes]
-            return tf.concat([w, u], 0), b
+            return [tf.compat.v1.get_variable(kind + letter, shape) for kind, shape in shapes]
 
-        with tf.control_dependencies(None):
-            return [gate(letter) for letter in "zrh"]
+        (w_z, u_z, b_z), (w_r, u_r, b_r), (w_h, self._u_h, self._b_h) = [gate(letter) for letter in "zrh"]
+        self._w_gates = PartedWeights(tf.concat([w_z, w_r], 1), self._widths)
+        self._u_gates, self._b_gates = tf.concat([u_z, u_r], 1), tf.concat([b_z, b_r], 0)
+        self._w_h = PartedWeights(w_h, self._widths)
 
-    @property
-    def state_size(self):
-        """Shape of the state, and of the output, without the rows."""
-        return tf.TensorShape([self._hidden_size])
+    def share(self, inputs, parts):
+        return ops.concat([affine(inputs, self._w_gates[parts]), affine(inputs, self._w_h[parts])])
 
-    output_size = state_size
+    def state_share(self, state):
+        return affine(state, self._u_gates)
+
+    def _build(self, inputs, state, share=None, parts=(0,), state_share=None):
+        """One step: arguments and results as of `VanillaRNN`."""
+        size = self._hidden_size
+        gates = affine(inputs, self._w_gates[parts], self._b_gates)
+        gates += self.state_share(state) if state_share is None else state_share
+        candidate = affine(inputs, self._w_h[parts], self._b_h)
+        if share is not None:
+            to_gates, to_candidate = tf.split(share, [2 * size, size], axis=-1)
+            gates, candidate = gates + to_gates, candidate + to_candidate
+        update, reset = tf.split(tf.sigmoid(gates), 2, axis=-1)
+        candidate = tf.tanh(candidate + affine(reset * state, self._u_h))
+        next_state = state + update * (candidate - state)
+        return next_state, next_state
 
 
 CORES = {"VanillaRNN": VanillaRNN, "GRU": GRU}
 
 
-def make_core(kind, hidden_size, flag, name):
-    """A recurrent core by its Sonnet name; raises UserError naming `flag` if there is none."""
+def make_core(kind, hidden_size, widths, flag, name):
+    """A recurrent core by its Sonnet name, for inputs of parts of these widths.
+
+    Raises:
+        UserError: naming `flag`, if there is no such core.
+    """
     if kind not in CORES:
         raise UserError("--{}={} is not known: use one of {}.".format(flag, kind, ", ".join(sorted(CORES))))
-    return CORES[kind](hidden_size, name=name)
+    return CORES[kind](hidden_size, widths, name=name)
 
 
 def _linear_init(fan_in):
@@ -227,16 +321,20 @@ class ImageEncoder(snt.AbstractModule):
 class WhereStatistics(snt.AbstractModule):
     """Location statistics from features: an MLP to 8 numbers and a learned offset of the scales."""
 
-    def __init__(self, hidden_size, scale_bias, name="where_statistics"):
-        """Args: hidden_size: int D; scale_bias: float, where the offset of the raw scales starts."""
+    def __init__(self, hidden_size, scale_bias, widths=None, name="where_statistics"):
+        """Args: hidden_size: int D; scale_bias: float, where the raw scales' offset starts; widths: as of `MLP`."""
         super().__init__(name=name)
         with self._enter_variable_scope():
-            self._mlp = MLP([hidden_size] * 2, 8)
+            self._mlp = MLP([hidden_size] * 2, 8, widths=widths)
             self._offset = tf.compat.v1.get_variable(
                 "scale_offset", [], initializer=tf.constant_initializer(scale_bias)
             )
 
-    def _build(self, features):
-        """`[m, n]` to (location `[m, 4]`, raw scale `[m, 4]` before its softplus)."""
-        loc, raw_scale = tf.split(self._mlp(features), 2, axis=-1)
+    def share(self, inputs, parts):
+        """As `MLP.share`."""
+        return self._mlp.share(inputs, parts)
+
+    def _build(self, features, share=None, parts=(0,)):
+        """`[m, n]` to (location `[m, 4]`, raw scale `[m, 4]` before its softplus); `share`, `parts` as of `MLP`."""
+        loc, raw_scale = tf.split(self._mlp(features, share, parts), 2, axis=-1)
         return loc, raw_scale + self._offset

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Small tensor functions: shape checks, straight-through clipping, row compaction, keeping the present objects."""
+"""Small tensor functions: shape checks, straight-through clipping, joining and splitting, keeping the present objects."""
 
 import numpy as np
 import tensorflow as tf
@@ -32,74 +32,6 @@ def split_like(tensor, structure):
     """Splits the last axis into parts as wide as those of a structure of tensors: the inverse of `concat`."""
     widths = [part.shape.as_list()[-1] for part in tf.nest.flatten(structure)]
     return tf.nest.pack_sequence_as(structure, tf.split(tensor, widths, axis=-1))
-
-
-def call_where(function, mask, inputs, defaults, compact=True):
-    """Runs a function of rows on the rows where a mask holds: gather, call, scatter.
-
-    The function treats each row by itself and need not know which rows it is given, or how many.
-
-    Args:
-        function: maps a structure of tensors with m rows to a structure of float32 `[m, n]` tensors.
-        mask: `[rows]` bool, the rows to run.
-        inputs: structure of float32 `[rows, n]` and int32 `[rows]` tensors, the arguments of `function`.
-        defaults: what the other rows take: a float, or a structure of floats like the function's result.
-        compact: if False, all rows run, with static shapes as accelerators want them, and the result is
-            overwritten where the mask does not hold; the values are the same.
-
-    Returns:
-        The function's result, structure of `[rows, n]`.
-    """
-    rows = mask.shape[0].value
-    if compact:
-        indices = tf.compat.v2.where(mask)
-        outputs = function(*_gather_rows(inputs, indices))
-        packed = concat(outputs)
-        width = packed.shape.as_list()[-1]
-        shape = np.int64([rows, width]) if rows else tf.stack([tf.shape(mask, out_type=tf.int64)[0], width])
-        packed = tf.scatter_nd(indices, packed, shape)
-        packed.set_shape([rows, width])
-    else:
-        outputs = function(*inputs)
-        packed = concat(outputs)
-        runs = tf.tile(mask[:, None], [1, packed.shape.as_list()[-1]])
-        packed = tf.compat.v2.where(runs, packed, tf.zeros_like(packed))
-    flat = tf.nest.flatten(outputs)
-    defaults = [defaults] * len(flat) if isinstance(defaults, float) else tf.nest.flatten(defaults)
-    fill = np.repeat(np.float32(defaults), [output.shape.as_list()[-1] for output in flat])
-    if fill.any():
-        packed += (1.0 - tf.cast(mask, tf.float32))[:, None] * fill
-    return split_like(packed, outputs)
-
-
-def sum_where(function, mask, inputs, compact=True):
-    """Runs a function on the slots where a mask holds and sums its results over the slots of each row.
-
-    Args:
-        function: maps a structure of tensors with m rows to a float32 `[m, k]` tensor.
-        mask: `[rows, N]` bool, the slots to run.
-        inputs: list of `[rows * N, ...]` tensors, the arguments of `function`.
-        compact: if False, all slots run, with static shapes; the values are the same.
-
-    Returns:
-        `[rows, k]`, zeros where no slot runs.
-    """
-    rows, n_slots = rows_of(mask), mask.shape.as_list()[1]
-    if not compact:
-        outputs = function(*inputs)
-        outputs *= tf.reshape(tf.cast(mask, tf.float32), [-1, 1])
-        return tf.reduce_sum(tf.reshape(outputs, [-1, n_slots, outputs.shape.as_list()[-1]]), axis=1)
-    indices = tf.compat.v2.where(tf.reshape(mask, [-1]))
-    outputs = function(*[tf.gather_nd(x, indices) for x in inputs])
-    return tf.math.unsorted_segment_sum(outputs, tf.squeeze(indices, -1) // n_slots, rows)
-
-
-def _gather_rows(inputs, indices):
-    flat = tf.nest.flatten(inputs)
-    real = [x for x in flat if x.dtype.is_floating]
-    packed = iter(split_like(tf.gather_nd(concat(real), indices), real))
-    gathered = [next(packed) if x.dtype.is_floating else tf.gather_nd(x, indices) for x in flat]
-    return tf.nest.pack_sequence_as(inputs, gathered)
 
 
 def present_first(presence, n_keep):
@@ -151,9 +83,9 @@ def range_of(size):
     return np.arange(size, dtype=np.int32) if isinstance(size, int) else tf.range(size)
 
 
-def sample_presence(noise, prob, allowed):
-    """1 where `noise < prob` and `allowed` is 1, else 0, without a gradient; all of one shape."""
-    return tf.stop_gradient(tf.cast(noise < prob, tf.float32) * allowed)
+def sample_presence(noise, prob):
+    """1 where `noise < prob`, else 0, without a gradient; all of one shape."""
+    return tf.stop_gradient(tf.cast(noise < prob, tf.float32))
 
 
 def next_ids(last_id, presence):

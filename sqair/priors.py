@@ -137,7 +137,7 @@ class PropagationPrior(snt.AbstractModule):
             )
         self._n_what, self._kind, self._step_bias = n_what, kind, step_bias
         with self._enter_variable_scope():
-            self.core = make_core(core, hidden_size, "prior_transition", "core")
+            self.core = make_core(core, hidden_size, [n_what + 4], "prior_transition", "core")
             self._readout = Linear(1 + 2 * (4 + n_what), name="readout")
 
     def step(self, what_tm1, where_tm1, state):

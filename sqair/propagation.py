@@ -7,7 +7,8 @@ import sonnet as snt
 import tensorflow as tf
 
 from sqair import ops
-from sqair.discovery import SlotCarry
+from sqair.compaction import SlotRows
+from sqair.discovery import SlotCarry, first_carry
 from sqair.distributions import AffineDiagonalNormal, probability
 from sqair.networks import MIN_SCALE, MLP, Linear, WhereStatistics, fixed_scalar, make_core, positive_scale
 from sqair.structures import SlotObjects, StepNoise
@@ -20,23 +21,19 @@ RAW_SCALE_SHIFT = -1.0  # makes moves of propagated objects less noisy than disc
 
 
 class PastObject(NamedTuple):
-    """One object at t - 1 with what can be prepared for it before its turn comes."""
+    """An object at t - 1 with what can be prepared for it before its turn comes."""
 
     what: Any  # [m, Z]
     where: Any  # [m, 4]
-    presence: Any  # [m, 1]
+    noise_what: Any  # [m, Z]
+    noise_where: Any  # [m, 4], mixed
+    noise_presence: Any  # [m, 1]
     temporal_state: Any  # [m, D]
-    glimpse: Any  # [m, Z] encoding of a first glimpse near the last location
     mask: Any  # [m, g * g * C] glimpse mask
-    noise: StepNoise  # [m, n]; where already mixed
-
-
-class Prepared(NamedTuple):
-    """What depends on the past alone."""
-
-    glimpse: Any  # [m, Z]
-    mask: Any  # [m, g * g * C]
-    prior_state: Any  # [m, D]
+    transition: Any  # [m, k] share in the preactivations of the RNN over slots,
+    where_hidden: Any  # [m, D] of the first hidden layer of the location's network,
+    temporal: Any  # [m, k] of the RNN over time,
+    presence_hidden: Any  # [m, D / 2] of the hidden layer of the presence's network
 
 
 class PropagationOutputs(NamedTuple):
@@ -76,31 +73,47 @@ class PropagationCore(snt.AbstractModule):
         self._n_what = n_what
         with self._enter_variable_scope():
             self._glimpse_shift = MLP([GLIMPSE_SHIFT_HIDDEN], 4, name="glimpse_shift")
-            self.transition = make_core(transition, hidden_size, "transition", "transition")
-            self.temporal = make_core(time_transition, hidden_size, "time_transition", "temporal")
-            self._where = WhereStatistics(hidden_size, scale_bias)
+            widths = [n_what, n_what + 5, n_what + 5 + hidden_size]  # first glimpse, slot before, past object
+            self.transition = make_core(transition, hidden_size, widths, "transition", "transition")
+            widths = [hidden_size + 4 + 2 * n_what]
+            self.temporal = make_core(time_transition, hidden_size, widths, "time_transition", "temporal")
+            self._where = WhereStatistics(hidden_size, scale_bias, [hidden_size, 4 + hidden_size])
             self._update_scale = fixed_scalar("where_update_scale", 1.0)
             self.where_distribution = AffineDiagonalNormal(4)
             self._what = Linear(2 * n_what, name="what_statistics")
             self._min_scale = fixed_scalar("what_min_scale", MIN_SCALE)
             self._gates = Linear(3 * n_what, tf.constant_initializer(GATE_BIAS), name="what_gates")
-            self._presence = MLP([hidden_size // 2], 1, step_bias, name="presence")
+            widths = [hidden_size, hidden_size, n_what]
+            self._presence = MLP([hidden_size // 2], 1, step_bias, widths, name="presence")
 
-    def prepare(self, padded_images, image_index, where_tm1, temporal_state):
-        """Takes a first glimpse near an object's last location; it depends on the past alone.
+    def prepare(self, padded_images, image_index, what, where, presence, temporal_state, noise):
+        """All that depends on the past alone, for objects in any order.
 
         Args:
             padded_images: `[B, P, Q, C]`.
             image_index: `[m]` int32.
-            where_tm1: `[m, 4]` logits.
-            temporal_state: `[m, D]`.
+            what, where, presence, temporal_state: `[m, n]` of the last frame.
+            noise: `StepNoise` of `[m, n]`.
 
         Returns:
-            Tuple of the glimpse's encoding `[m, Z]` and the mask `[m, g * g * C]` for this and the next glimpse.
+            `PastObject`.
         """
         shift = GLIMPSE_SHIFT_SCALE * self._glimpse_shift(temporal_state)
         mask = self._glimpse_encoder.mask(temporal_state)
-        return self._glimpse_encoder(padded_images, image_index, where_tm1 + shift, mask).loc, mask
+        glimpse = self._glimpse_encoder(padded_images, image_index, where + shift, mask).loc
+        return PastObject(
+            what,
+            where,
+            noise.what,
+            self.where_distribution.mix(noise.where),
+            noise.presence,
+            temporal_state,
+            mask,
+            self.transition.share(ops.concat([glimpse, what, where, presence, temporal_state]), (0, 2)),
+            self._where.share(ops.concat([where, temporal_state]), (1,)),
+            self.temporal.state_share(temporal_state),
+            self._presence.share(temporal_state, (1,)),
+        )
 
     def _build(self, padded_images, image_index, past, previous):
         """Propagates one object in each row, or lets it vanish.
@@ -114,22 +127,22 @@ class PropagationCore(snt.AbstractModule):
         Returns:
             Tuple of `SlotObjects` of `[m, n]` and the next states `[m, D]` of the RNNs over slots and over time.
         """
-        before = [past.what, past.where, past.presence, past.temporal_state]
-        conditioning = ops.concat([past.glimpse, previous.what, previous.where, previous.presence] + before)
-        features, hidden = self.transition(conditioning, previous.hidden)
+        features, hidden = self.transition(previous.objects, previous.hidden, past.transition, (1,))
 
-        move, raw_scale = self._where(ops.concat([features, past.where, past.temporal_state]))
+        move, raw_scale = self._where(features, past.where_hidden, (0,))
         where_loc = past.where + self._update_scale * move
         where_scale = positive_scale(raw_scale + RAW_SCALE_SHIFT)
-        where = self.where_distribution(where_loc, where_scale, past.noise.where)
+        where = self.where_distribution(where_loc, where_scale, past.noise_where)
 
         seen = self._glimpse_encoder(padded_images, image_index, where, past.mask)
-        output, temporal_state = self.temporal(ops.concat([features, where, seen]), past.temporal_state)
+        output, temporal_state = self.temporal(
+            ops.concat([features, where, seen]), past.temporal_state, state_share=past.temporal
+        )
         what_loc, what_scale = self._what_statistics(output, past.what, seen)
-        what = what_loc + what_scale * tf.stop_gradient(past.noise.what)
+        what = what_loc + what_scale * tf.stop_gradient(past.noise_what)
 
-        logit = self._presence(ops.concat([features, past.temporal_state, what]))
-        presence = ops.sample_presence(past.noise.presence, probability(logit), past.presence)
+        logit = self._presence(ops.concat([features, what]), past.presence_hidden, (0, 2))
+        presence = ops.sample_presence(past.noise_presence, probability(logit))
         objects = SlotObjects(what, where, presence, logit, what_loc, what_scale, where_loc, where_scale)
         return objects, hidden, temporal_state
 
@@ -170,50 +183,32 @@ class Propagation(snt.AbstractModule):
         Returns:
             `PropagationOutputs`.
         """
-        prepared = self._prepare(padded_images, image_index, past)
-        mixed = self._core.where_distribution.mix(noise.where)
-        objects = PastObject(
-            past.what,
-            past.where,
-            past.presence,
-            past.temporal_state,
-            prepared.glimpse,
-            prepared.mask,
-            noise._replace(where=mixed),
+        n_rows, n_slots, n_what = ops.rows_of(past.what), past.what.shape[1].value, past.what.shape[2].value
+        exists = tf.unstack(past.presence[:, :, 0] > 0.5, axis=1)
+        running = SlotRows(exists[0], n_slots, self._compact)
+        for mask in exists[1:]:
+            running.add(running.take(mask))
+        fields = past.what, past.where, past.presence, noise
+        what, where, presence, noise = ops.split_like(running.gather(ops.concat(fields)), fields)
+        temporal_state, prior_state = running.gather(past.temporal_state), running.gather(past.prior_state)
+        image_index = running.gather(tf.tile(image_index[:, None], [1, n_slots]))
+
+        objects = self._core.prepare(
+            padded_images, image_index, what, where, presence, temporal_state, noise
         )
-        slots, temporal_states, carry = [], [], self._first_carry(past)
-        exists = tf.unstack(tf.squeeze(past.presence, axis=-1) > 0.5, axis=1)
-        for slot_exists, packed in zip(exists, tf.unstack(ops.concat(objects), axis=1)):
-            slot, hidden, temporal_state = ops.call_where(
-                lambda index, packed, carry: self._core(
-                    padded_images, index, ops.split_like(packed, objects), carry
-                ),
-                slot_exists,
-                (image_index, packed, carry),
-                0.0,
-                self._compact,
+        prior_state = self._prior.step(what, where, prior_state)
+        slots, temporal_states, carry = [], [], first_carry(self._start, n_rows, n_what, 0.0)
+        pasts = zip(*[running.split(x) for x in objects])
+        for slot, (index, past) in enumerate(zip(running.split(image_index), pasts)):
+            carry = running.follow(carry, slot) if slot else [running.take(x, 0) for x in carry]
+            objects, hidden, temporal_state = self._core(
+                padded_images, index, PastObject(*past), SlotCarry(*carry)
             )
-            slots.append(ops.concat(slot))
+            slots.append(ops.concat(objects))
             temporal_states.append(temporal_state)
-            carry = SlotCarry(slot.what, slot.where, slot.presence, hidden)
-        objects = ops.split_like(tf.stack(slots, axis=1), slot)
-        return PropagationOutputs(objects, tf.stack(temporal_states, axis=1), prepared.prior_state)
-
-    def _first_carry(self, past):
-        hidden = tf.tile(self._start, tf.stack([tf.shape(past.what)[0], 1]))
-        what, where, presence = [tf.zeros_like(x[:, 0]) for x in (past.what, past.where, past.presence)]
-        return SlotCarry(what, where, presence, hidden)
-
-    def _prepare(self, padded_images, image_index, past):
-        """What depends on the past alone, for all slots of all rows at once."""
-
-        def prepare(image_index, what, where, temporal_state, prior_state):
-            glimpse, mask = self._core.prepare(padded_images, image_index, where, temporal_state)
-            return Prepared(glimpse, mask, self._prior.step(what, where, prior_state))
-
-        n_slots = past.presence.shape.as_list()[1]
-        index = tf.reshape(tf.tile(image_index[:, None], [1, n_slots]), [-1])
-        inputs = [ops.merge(x) for x in (past.what, past.where, past.temporal_state, past.prior_state)]
-        exists = tf.reshape(past.presence, [-1]) > 0.5
-        prepared = ops.call_where(prepare, exists, [index] + inputs, 0.0, self._compact)
-        return tf.nest.map_structure(lambda x: tf.reshape(x, [-1, n_slots, x.shape.as_list()[-1]]), prepared)
+            carry = [ops.concat(objects[:3]), hidden]
+        return PropagationOutputs(
+            ops.split_like(running.scatter(slots), objects),
+            running.scatter(temporal_states),
+            running.scatter_all(prior_state),
+        )

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import sonnet as snt
 import tensorflow as tf
 
-from sqair import distributions, ops
+from sqair import compaction, distributions, ops
 from sqair.priors import expected_propagations
 from sqair.structures import KindOutputs, Latents, LogProbs, Posterior, StepOutputs
 
@@ -90,7 +90,7 @@ class Scoring(snt.AbstractModule):
         inputs = [ops.merge(x) for x in inputs]
         runs = tf.reshape(exists, [-1]) > 0.5
         defaults = ObjectScores(0.0, 0.0, 0.0, 0.0), ops.ABSENT_LOGIT
-        scores, prior_logit = ops.call_where(score, runs, inputs, defaults, self._compact)
+        scores, prior_logit = compaction.call_where(score, runs, inputs, defaults, self._compact)
         per_slot = lambda x: tf.reshape(x, [-1, exists.shape.as_list()[1]])  # noqa: E731
         scores = tf.nest.map_structure(per_slot, scores)
         prior_logit = self._propagation_prior.presence_logit(per_slot(prior_logit), past_logit)
