@@ -20,7 +20,7 @@ class DeferredGradients:
 
     def __init__(self, iterations):
         """Args: iterations: scalar int32, the number of iterations of the loop."""
-        self._iterations, self._layers = iterations, {}
+        self._iterations, self._layers, self._indices = iterations, {}, {}
 
     @contextlib.contextmanager
     def inside(self, iteration):
@@ -34,8 +34,19 @@ class DeferredGradients:
     def affine(self, iteration, inputs, weights, bias, activation):
         """As the function `affine`."""
         if weights not in self._layers:
-            self._layers[weights] = _Layer(self._iterations, weights, bias, activation)
+            self._layers[weights] = _Layer(self, weights, bias, activation)
         return self._layers[weights](iteration, inputs)
+
+    def array(self):
+        """A `tf.TensorArray`, outside the loop, that takes a tensor of any shape from each call of each iteration."""
+        with tf.control_dependencies(None):
+            return tf.TensorArray(tf.float32, self._iterations, dynamic_size=True, infer_shape=False)
+
+    def index(self, iteration, call):
+        """Where in such an array, in the backward loop."""
+        if call not in self._indices:
+            self._indices[call] = iteration + call * self._iterations
+        return self._indices[call]
 
 
 def affine(inputs, weights, bias=None, activation=None):
@@ -70,26 +81,24 @@ class _Layer:
     the arrays that are written to, and where it comes from, outside the loop, they are read.
     """
 
-    def __init__(self, iterations, weights, bias, activation):
-        self._iterations, self._n_calls, self._activation = iterations, 0, activation
+    def __init__(self, loop, weights, bias, activation):
+        self._loop, self._n_calls, self._activation = loop, 0, activation
+        self._weights, self._bias = weights, bias
         self._transposed = self._arrays = None
-        parameters = [weights] if bias is None else [weights, bias]
-        with tf.control_dependencies(None):  # outside the loop
-            with _gradient_of("IdentityN", self._parameters_gradient):
-                self._token = tf.identity_n([tf.zeros([])] + parameters)[0]
-            self._weights, self._bias = [x if x is None else tf.stop_gradient(x) for x in (weights, bias)]
+        with tf.control_dependencies(None), _gradients(IdentityN=self._parameters_gradient):
+            parameters = [weights] if bias is None else [weights, bias]
+            self._token = tf.identity_n([tf.zeros([])] + parameters)[0]  # outside the loop
 
     def __call__(self, iteration, inputs):
-        pass_on = lambda _, gradient: gradient  # noqa: E731
-        with _gradient_of("MatMul", self._inputs_gradient), _gradient_of("Elu", pass_on):
-            outputs = _forward(inputs, self._weights, self._bias, self._activation)
-
-        def keep(_, gradient, __):
+        def keep(operation, gradient, _):
             if self._activation:
-                gradient = tf.raw_ops.EluGrad(gradients=gradient, outputs=outputs)
+                gradient = tf.raw_ops.EluGrad(gradients=gradient, outputs=operation.outputs[0])
             return gradient, self._keep(iteration, inputs, gradient)
 
-        with _gradient_of("IdentityN", keep):
+        pass_on = lambda _, gradient: gradient  # noqa: E731
+        to_inputs = lambda _, gradient: (gradient, None)  # noqa: E731
+        with _gradients(MatMul=self._inputs_gradient, BiasAdd=to_inputs, Elu=pass_on, IdentityN=keep):
+            outputs = _forward(inputs, self._weights, self._bias, self._activation)
             return tf.identity_n([outputs, self._token])[0]
 
     def _inputs_gradient(self, _, gradient):
@@ -101,14 +110,12 @@ class _Layer:
     def _keep(self, iteration, inputs, gradient):
         """Keeps what a call needs for the gradient of the weights; returns the flow that says that it is kept."""
         if self._arrays is None:
-            with tf.control_dependencies(None):
-                self._arrays = [self._array(), self._array()]
-        index = iteration + self._n_calls * self._iterations
+            self._arrays = self._loop.array(), self._loop.array()
+        index, flow = self._loop.index(iteration, self._n_calls), self._arrays[0].flow
         self._n_calls += 1
-        return tf.add_n([array.write(index, x).flow for array, x in zip(self._arrays, (inputs, gradient))])
-
-    def _array(self):
-        return tf.TensorArray(tf.float32, self._iterations, dynamic_size=True, infer_shape=False)
+        for array, tensor in zip(self._arrays, (inputs, gradient)):
+            flow = tf.TensorArray(tf.float32, handle=array.handle, flow=flow).write(index, tensor).flow
+        return flow
 
     def _parameters_gradient(self, operation, flow, *_):
         _, weights, *bias = operation.inputs
@@ -121,9 +128,11 @@ class _Layer:
 
 
 @contextlib.contextmanager
-def _gradient_of(op_type, function):
-    """Operations of a type created in this context get the gradient `function(operation, *gradients)`."""
-    name = f"SqairDeferred{next(_uid)}"
-    tf.RegisterGradient(name)(function)
-    with tf.compat.v1.get_default_graph().gradient_override_map({op_type: name}):
+def _gradients(**functions):
+    """Operations of these types created in this context get the gradient `function(operation, *gradients)`."""
+    names = {}
+    for op_type, function in functions.items():
+        names[op_type] = f"SqairDeferred{next(_uid)}"
+        tf.RegisterGradient(names[op_type])(function)
+    with tf.compat.v1.get_default_graph().gradient_override_map(names):
         yield

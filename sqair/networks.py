@@ -62,7 +62,7 @@ class Linear(snt.AbstractModule):
         self._bias_initializer = bias_initializer or tf.zeros_initializer()
         self._weights = self._bias = None
 
-    def _parameters(self, size):
+    def parameters(self, size):
         """`PartedWeights` for an input of this size, and the bias."""
         if self._weights is None:
             with self._enter_variable_scope():
@@ -76,16 +76,34 @@ class Linear(snt.AbstractModule):
 
     def share(self, inputs, parts):
         """What some parts of the input, `[m, n]` together, add to the output: `[m, output_size]`."""
-        weights, _ = self._parameters(sum(self._widths))
+        weights, _ = self.parameters(sum(self._widths))
         return affine(inputs, weights[parts])
 
     def _build(self, inputs, share=None, parts=(0,)):
         """Maps `[m, n]` to `[m, output_size]`; with a `share`, the inputs are the other parts alone."""
-        weights, bias = self._parameters(sum(self._widths or inputs.shape.as_list()[-1:]))
+        weights, bias = self.parameters(sum(self._widths or inputs.shape.as_list()[-1:]))
         if share is None:
             return affine(inputs, weights[parts], bias, self._activation)
         outputs = affine(inputs, weights[parts], bias) + share
         return self._activation(outputs) if self._activation else outputs
+
+
+class SideBySide:
+    """Linear layers of the same input, as one product."""
+
+    def __init__(self, *layers):
+        """Args: layers: `Linear`, without activations."""
+        self._layers, self._weights, self._bias, self._sizes = layers, None, None, None
+
+    def __call__(self, inputs):
+        """Maps `[m, n]` to the list of the layers' outputs."""
+        if self._weights is None:
+            parameters = [layer.parameters(inputs.shape.as_list()[-1]) for layer in self._layers]
+            with tf.control_dependencies(None):
+                self._weights = tf.concat([weights[(0,)] for weights, _ in parameters], 1)
+                self._bias = tf.concat([bias for _, bias in parameters], 0)
+            self._sizes = [bias.shape.as_list()[0] for _, bias in parameters]
+        return tf.split(affine(inputs, self._weights, self._bias), self._sizes, axis=-1)
 
 
 class MLP(snt.AbstractModule):
@@ -208,13 +226,12 @@ class GRU(RecurrentCore):
             shapes = (("w", [input_size, size]), ("u", [size, size]), ("b", [size]))
             return [tf.compat.v1.get_variable(kind + letter, shape) for kind, shape in shapes]
 
-        (w_z, u_z, b_z), (w_r, u_r, b_r), (w_h, self._u_h, self._b_h) = [gate(letter) for letter in "zrh"]
-        self._w_gates = PartedWeights(tf.concat([w_z, w_r], 1), self._widths)
-        self._u_gates, self._b_gates = tf.concat([u_z, u_r], 1), tf.concat([b_z, b_r], 0)
-        self._w_h = PartedWeights(w_h, self._widths)
+        (w_z, u_z, b_z), (w_r, u_r, b_r), (w_h, self._u_h, b_h) = [gate(letter) for letter in "zrh"]
+        self._weights = PartedWeights(tf.concat([w_z, w_r, w_h], 1), self._widths)
+        self._u_gates, self._bias = tf.concat([u_z, u_r], 1), tf.concat([b_z, b_r, b_h], 0)
 
     def share(self, inputs, parts):
-        return ops.concat([affine(inputs, self._w_gates[parts]), affine(inputs, self._w_h[parts])])
+        return affine(inputs, self._weights[parts])
 
     def state_share(self, state):
         return affine(state, self._u_gates)
@@ -222,12 +239,11 @@ class GRU(RecurrentCore):
     def _build(self, inputs, state, share=None, parts=(0,), state_share=None):
         """One step: arguments and results as of `VanillaRNN`."""
         size = self._hidden_size
-        gates = affine(inputs, self._w_gates[parts], self._b_gates)
-        gates += self.state_share(state) if state_share is None else state_share
-        candidate = affine(inputs, self._w_h[parts], self._b_h)
+        preactivations = affine(inputs, self._weights[parts], self._bias)
         if share is not None:
-            to_gates, to_candidate = tf.split(share, [2 * size, size], axis=-1)
-            gates, candidate = gates + to_gates, candidate + to_candidate
+            preactivations += share
+        gates, candidate = tf.split(preactivations, [2 * size, size], axis=-1)
+        gates += self.state_share(state) if state_share is None else state_share
         update, reset = tf.split(tf.sigmoid(gates), 2, axis=-1)
         candidate = tf.tanh(candidate + affine(reset * state, self._u_h))
         next_state = state + update * (candidate - state)

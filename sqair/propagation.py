@@ -10,7 +10,16 @@ from sqair import ops
 from sqair.compaction import SlotRows
 from sqair.discovery import SlotCarry, first_carry
 from sqair.distributions import AffineDiagonalNormal, probability
-from sqair.networks import MIN_SCALE, MLP, Linear, WhereStatistics, fixed_scalar, make_core, positive_scale
+from sqair.networks import (
+    MIN_SCALE,
+    MLP,
+    Linear,
+    SideBySide,
+    WhereStatistics,
+    fixed_scalar,
+    make_core,
+    positive_scale,
+)
 from sqair.structures import SlotObjects, StepNoise
 
 GLIMPSE_SHIFT_HIDDEN = 128
@@ -80,9 +89,10 @@ class PropagationCore(snt.AbstractModule):
             self._where = WhereStatistics(hidden_size, scale_bias, [hidden_size, 4 + hidden_size])
             self._update_scale = fixed_scalar("where_update_scale", 1.0)
             self.where_distribution = AffineDiagonalNormal(4)
-            self._what = Linear(2 * n_what, name="what_statistics")
+            what = Linear(2 * n_what, name="what_statistics")
             self._min_scale = fixed_scalar("what_min_scale", MIN_SCALE)
-            self._gates = Linear(3 * n_what, tf.constant_initializer(GATE_BIAS), name="what_gates")
+            gates = Linear(3 * n_what, tf.constant_initializer(GATE_BIAS), name="what_gates")
+            self._what_and_gates = SideBySide(what, gates)
             widths = [hidden_size, hidden_size, n_what]
             self._presence = MLP([hidden_size // 2], 1, step_bias, widths, name="presence")
 
@@ -148,16 +158,13 @@ class PropagationCore(snt.AbstractModule):
 
     def _what_statistics(self, output, what_tm1, seen):
         """Gated mixture of the last appearance, what is seen now, and what the temporal core expects."""
-        expected_loc, expected_scale = tf.split(self._what(output), 2, axis=-1)
+        expected, gates = self._what_and_gates(output)
+        expected_loc, expected_scale = tf.split(expected, 2, axis=-1)
         expected_scale = positive_scale(expected_scale, self._min_scale)
-        forget, ignore, exclude = tf.split(MAX_GATE * tf.sigmoid(self._gates(output)), 3, axis=-1)
+        forget, ignore, exclude = tf.split(MAX_GATE * tf.sigmoid(gates), 3, axis=-1)
         use_seen, use_expected = 1.0 - ignore, 1.0 - exclude
-        seen_and_expected = ops.concat([seen.loc, seen.scale]) * ops.concat([use_seen, use_seen])
-        seen_and_expected += ops.concat([expected_loc, expected_scale]) * ops.concat(
-            [use_expected, use_expected]
-        )
-        loc, scale = tf.split(seen_and_expected, 2, axis=-1)
-        return loc + forget * what_tm1, scale
+        loc = forget * what_tm1 + use_seen * seen.loc + use_expected * expected_loc
+        return loc, use_seen * seen.scale + use_expected * expected_scale
 
 
 class Propagation(snt.AbstractModule):

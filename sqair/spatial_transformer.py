@@ -53,20 +53,35 @@ def read_glimpses(padded_images, image_size, image_index, where, glimpse_size):
     Returns:
         `[m, g * g * C]` float32.
     """
-    padded_height, padded_width, channels = padded_images.shape.as_list()[1:]
-    scale, shift = coordinates(where)
-    first, last = [tf.reverse(corner, [-1]) for corner in (shift - scale, shift + scale)]  # y, x in [-1, 1]
-    half = np.array([image_size[0] - 1, image_size[1] - 1] * 2, np.float32) / 2.0
-    unit = 1.0 / np.array(
-        [padded_height - 1, padded_width - 1] * 2, np.float32
-    )  # a pixel of the padded image
-    boxes = (tf.concat([first, last], axis=-1) + 1.0) * (half * unit) + unit
-    # A box that is NaN would make the kernel read beyond its memory. No other reaches 2.
-    boxes = tf.compat.v2.where(boxes < 2.0, boxes, 2.0 * tf.ones_like(boxes))
+    boxes = _padded_boxes(where, image_size, padded_images.shape.as_list()[1:3])
     glimpses = tf.image.crop_and_resize(
         padded_images, boxes, box_indices=image_index, crop_size=[glimpse_size] * 2
     )
-    return tf.reshape(glimpses, [-1, glimpse_size * glimpse_size * channels])
+    return tf.reshape(glimpses, [-1, glimpse_size * glimpse_size * padded_images.shape.as_list()[3]])
+
+
+def _padded_boxes(where, image_size, padded_size):
+    """Corners of glimpses `[m, 4]` (y1, x1, y2, x2) in units of the padded image's side less one pixel."""
+    unit = 1.0 / (np.array(padded_size, np.float32) - 1.0)
+    half = unit * (np.array(image_size, np.float32) - 1.0) / 2.0
+
+    @tf.custom_gradient
+    def boxes_of(where):
+        raw_scale, shift = tf.split(where, 2, axis=-1)
+        raw_scale, shift = tf.sigmoid(raw_scale), tf.tanh(shift)
+        scale = tf.maximum(raw_scale, MIN_COORDINATE_SCALE)
+        corners = tf.concat([shift - scale, shift + scale], axis=-1)  # x1, y1, x2, y2 in [-1, 1]
+        boxes = (tf.gather(corners, [1, 0, 3, 2], axis=-1) + 1.0) * np.tile(half, 2) + np.tile(unit, 2)
+
+        def gradient(to_boxes):
+            first, last = tf.split(tf.gather(to_boxes, [1, 0, 3, 2], axis=-1) * np.tile(half[::-1], 2), 2, axis=-1)
+            to_scale = (last - first) * raw_scale * (1.0 - raw_scale)
+            return tf.concat([to_scale, (last + first) * (1.0 - shift * shift)], axis=-1)
+
+        # A box that is NaN would make the kernel read beyond its memory. No other reaches 2.
+        return tf.compat.v2.where(boxes < 2.0, boxes, 2.0 * tf.ones_like(boxes)), gradient
+
+    return boxes_of(where)
 
 
 def glimpse_pixels(where, image_size, glimpse_size):
