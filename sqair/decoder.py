@@ -122,7 +122,17 @@ class Decoder(snt.AbstractModule):
 
     def log_likelihood(self, images, painting):
         """Log-likelihood in nats of `[n, H, W, C]` images, summed over pixels: `[n]`."""
-        error = (images - painting.canvas) / painting.std
-        log_density = -0.5 * error * error - tf.math.log(painting.std)
         n_pixels = int(np.prod(self._image_shape))
-        return tf.reduce_sum(log_density, axis=[1, 2, 3]) - n_pixels * HALF_LOG_TWO_PI
+
+        @tf.custom_gradient
+        def log_density(canvas, std):
+            error = (images - canvas) / std
+            total = tf.reduce_sum(0.5 * error * error + tf.math.log(std), axis=[1, 2, 3])
+
+            def gradient(to_total):
+                weights = tf.reshape(to_total, [-1, 1, 1, 1]) / std
+                return weights * error, weights * (error * error - 1.0)
+
+            return -total - n_pixels * HALF_LOG_TWO_PI, gradient
+
+        return log_density(painting.canvas, painting.std)

@@ -124,7 +124,20 @@ def bilinear_weights(pixels, size):
 
 def bilinear_coverage(pixels, size):
     """The sum of `bilinear_weights` over the last axis: 1 inside a glimpse, 0 outside, linear at its border."""
-    return tf.clip_by_value(tf.minimum(pixels + 1.0, size - pixels), 0.0, 1.0)
+
+    @tf.custom_gradient
+    def cover(pixels):
+        from_middle = pixels - 0.5 * (size - 1.0)
+        coverage = tf.maximum(tf.minimum(0.5 * (size + 1.0) - tf.abs(from_middle), 1.0), 0.0)
+
+        def gradient(to_coverage):
+            # The slope is -sign(from_middle) at the border, 0 elsewhere.
+            at_border = coverage * (1.0 - coverage)
+            return to_coverage * tf.maximum(tf.minimum(at_border * from_middle * -_HUGE, 1.0), -1.0)
+
+        return coverage, gradient
+
+    return cover(pixels)
 
 
 def boxes_from_logits(where, image_size):

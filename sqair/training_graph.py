@@ -155,13 +155,25 @@ class TrainingGraph:
     def _guarded_update(self, pairs, rate, global_step):
         """The op that updates variables, optimiser and step; it fails first if a number is not finite."""
         gradients, variables = zip(*pairs)
+        gradient = tf.concat([tf.reshape(gradient, [-1]) for gradient in gradients], 0)
         norm = tf.sqrt(2.0 * tf.reduce_sum(self._half_squares))
         if self._settings.clip_norm > 0:
-            gradients, _ = tf.clip_by_global_norm(gradients, self._settings.clip_norm, norm)
+            (gradient,), _ = tf.clip_by_global_norm([gradient], self._settings.clip_norm, norm)
         finite = tf.check_numerics(tf.stack([self._result.loss, norm]), "loss and norm of the gradient")
-        with tf.control_dependencies([finite]):
-            optimiser = make_optimiser(self._settings.opt, rate)
-            return optimiser.apply_gradients(zip(gradients, variables), global_step)
+        sizes = [variable.shape.num_elements() for variable in variables]
+        # The optimiser works on one vector: two large slots instead of two for each variable, in one operation.
+        change = tf.get_variable(
+            "change", [sum(sizes)], initializer=tf.zeros_initializer(), trainable=False, collections=["scratch"]
+        )
+        with tf.control_dependencies([finite, change.initializer]):
+            optimised = make_optimiser(self._settings.opt, rate).apply_gradients([(gradient, change)])
+        with tf.control_dependencies([optimised]):
+            changes = tf.split(change.read_value(), sizes)
+            updates = [
+                variable.assign_add(tf.reshape(change, variable.shape))
+                for variable, change in zip(variables, changes)
+            ]
+            return tf.group(global_step.assign_add(1, read_value=False), *updates)
 
     def _batches(self):
         """The batches from that of the next update on."""
