@@ -89,9 +89,9 @@ class SlotRows:
         """`[R, ...]` to a slot's rows; by default the last one's."""
         return tf.gather_nd(tensor, self._slots[slot][:, None]) if self._compact else tensor
 
-    def follow(self, tensors, slot=-1):
-        """A list of tensors of the slot before to those of a slot; by default the last one."""
-        return [tf.gather_nd(x, self._kept[slot]) for x in tensors] if self._compact else tensors
+    def follow(self, tensor, slot=-1):
+        """A tensor of the slot before to the rows of a slot; by default the last one's."""
+        return tf.gather_nd(tensor, self._kept[slot]) if self._compact else tensor
 
     def gather(self, tensor):
         """`[R, N, ...]` to the rows of the first slot, then those of the second, and so on: `[M, ...]`."""

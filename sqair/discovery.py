@@ -21,11 +21,15 @@ class SlotCarry(NamedTuple):
 
 
 def first_carry(start, rows, n_what, presence):
-    """The `SlotCarry` of the first slot: no object, present or not, and the learned state `start` `[1, D]`."""
-    nothing = tf.fill(tf.stack([rows, n_what + 4]), 0.0)
-    nothing.set_shape([None, n_what + 4])
-    objects = tf.pad(nothing, [[0, 0], [0, 1]], constant_values=presence)
-    return SlotCarry(objects, tf.tile(start, tf.stack([rows, 1])))
+    """The carry of the first slot, joined: no object, present or not, and the learned state `start` `[1, D]`."""
+    nothing = tf.constant([[0.0] * (n_what + 4) + [presence]])
+    return tf.tile(ops.concat([nothing, start]), tf.stack([rows, 1]))
+
+
+def split_carry(carry, n_what):
+    """`[m, Z + 5 + D]` to a `SlotCarry`."""
+    n_object = n_what + 5
+    return SlotCarry(*tf.split(carry, [n_object, carry.shape.as_list()[1] - n_object], axis=-1))
 
 
 class DiscoveryCore(snt.AbstractModule):
@@ -114,19 +118,20 @@ class Discovery(snt.AbstractModule):
         Returns:
             `SlotObjects` of `[R, N, n]`; zeros where the slot before discovered nothing.
         """
-        n_rows, n_slots = ops.rows_of(summary), noise.what.shape[1].value
+        n_rows, (n_slots, n_what) = ops.rows_of(summary), noise.what.shape.as_list()[1:]
         context = self._core.prepare(image_encoding, image_index, summary)
-        carry = first_carry(self._start, n_rows, noise.what.shape[2].value, 1.0)
+        carry = first_carry(self._start, n_rows, n_what, 1.0)
         running, slots, objects = None, [], None
         for packed_noise in tf.unstack(ops.concat(noise), axis=1):
             if running is None:
                 running = SlotRows(tf.fill([n_rows], True), n_slots, self._compact)
             else:
                 running.add(objects.presence[:, 0] > 0.5)
-                image_index, context, *carry = running.follow([image_index, context, *carry])
+                image_index, context, carry = [running.follow(x) for x in (image_index, context, carry)]
                 packed_noise = running.take(packed_noise)
             slot_noise = ops.split_like(packed_noise, noise)
-            objects, hidden = self._core(padded_images, image_index, context, slot_noise, SlotCarry(*carry))
+            previous = split_carry(carry, n_what)
+            objects, hidden = self._core(padded_images, image_index, context, slot_noise, previous)
             slots.append(ops.concat(objects))
-            carry = SlotCarry(ops.concat(objects[:3]), hidden)
+            carry = ops.concat([objects[:3], hidden])
         return ops.split_like(running.scatter(slots), objects)

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from sqair import ops
 from sqair.compaction import SlotRows
-from sqair.discovery import SlotCarry, first_carry
+from sqair.discovery import first_carry, split_carry
 from sqair.distributions import AffineDiagonalNormal, probability
 from sqair.networks import (
     MIN_SCALE,
@@ -204,18 +204,14 @@ class Propagation(snt.AbstractModule):
             padded_images, image_index, what, where, presence, temporal_state, noise
         )
         prior_state = self._prior.step(what, where, prior_state)
-        slots, temporal_states, carry = [], [], first_carry(self._start, n_rows, n_what, 0.0)
+        slots, carry = [], first_carry(self._start, n_rows, n_what, 0.0)
         pasts = zip(*[running.split(x) for x in objects])
         for slot, (index, past) in enumerate(zip(running.split(image_index), pasts)):
-            carry = running.follow(carry, slot) if slot else [running.take(x, 0) for x in carry]
+            carry = running.follow(carry, slot) if slot else running.take(carry, 0)
             objects, hidden, temporal_state = self._core(
-                padded_images, index, PastObject(*past), SlotCarry(*carry)
+                padded_images, index, PastObject(*past), split_carry(carry, n_what)
             )
-            slots.append(ops.concat(objects))
-            temporal_states.append(temporal_state)
-            carry = [ops.concat(objects[:3]), hidden]
-        return PropagationOutputs(
-            ops.split_like(running.scatter(slots), objects),
-            running.scatter(temporal_states),
-            running.scatter_all(prior_state),
-        )
+            slots.append(ops.concat([objects, temporal_state]))
+            carry = ops.concat([objects[:3], hidden])
+        objects, temporal_state = ops.split_like(running.scatter(slots), [objects, temporal_state])
+        return PropagationOutputs(objects, temporal_state, running.scatter_all(prior_state))

@@ -30,6 +30,18 @@ def coordinates(where):
     return scale, tf.tanh(shift_logit)
 
 
+def _coordinates(where):
+    """For gradients written by hand: scale before its clipping, scale and shift, `[..., 2]` each."""
+    scale_logit, shift_logit = tf.split(where, 2, axis=-1)
+    raw_scale = tf.sigmoid(scale_logit)
+    return raw_scale, tf.maximum(raw_scale, MIN_COORDINATE_SCALE), tf.tanh(shift_logit)
+
+
+def _to_logits(to_scale, to_shift, raw_scale, shift):
+    """Gradient of the logits `[..., 4]` from those of scale and shift."""
+    return tf.concat([to_scale * raw_scale * (1.0 - raw_scale), to_shift * (1.0 - shift * shift)], axis=-1)
+
+
 def pad_images(images):
     """Adds the border of zeros that `read_glimpses` expects: `[n, H, W, C]` to `[n, P, Q, C]`.
 
@@ -67,16 +79,13 @@ def _padded_boxes(where, image_size, padded_size):
 
     @tf.custom_gradient
     def boxes_of(where):
-        raw_scale, shift = tf.split(where, 2, axis=-1)
-        raw_scale, shift = tf.sigmoid(raw_scale), tf.tanh(shift)
-        scale = tf.maximum(raw_scale, MIN_COORDINATE_SCALE)
+        raw_scale, scale, shift = _coordinates(where)
         corners = tf.concat([shift - scale, shift + scale], axis=-1)  # x1, y1, x2, y2 in [-1, 1]
         boxes = (tf.gather(corners, [1, 0, 3, 2], axis=-1) + 1.0) * np.tile(half, 2) + np.tile(unit, 2)
 
         def gradient(to_boxes):
             first, last = tf.split(tf.gather(to_boxes, [1, 0, 3, 2], axis=-1) * np.tile(half[::-1], 2), 2, axis=-1)
-            to_scale = (last - first) * raw_scale * (1.0 - raw_scale)
-            return tf.concat([to_scale, (last + first) * (1.0 - shift * shift)], axis=-1)
+            return _to_logits(last - first, last + first, raw_scale, shift)
 
         # A box that is NaN would make the kernel read beyond its memory. No other reaches 2.
         return tf.compat.v2.where(boxes < 2.0, boxes, 2.0 * tf.ones_like(boxes)), gradient
@@ -96,12 +105,24 @@ def glimpse_pixels(where, image_size, glimpse_size):
         Tuple `(rows [..., H], columns [..., W])` float32, in pixels of the glimpse: 0 is the centre of the first
         and g - 1 that of the last.
     """
-    last = glimpse_size - 1.0
-    pixels = []
-    for scale, shift, length in zip(*[tf.split(x, 2, axis=-1) for x in coordinates(where)], image_size[::-1]):
-        canvas = np.linspace(-1.0, 1.0, length, dtype=np.float32)
-        pixels.insert(0, (canvas - shift) * (0.5 * last / scale) + 0.5 * last)
-    return tuple(pixels)
+    middle = 0.5 * (glimpse_size - 1.0)
+    canvas = [np.linspace(-1.0, 1.0, length, dtype=np.float32) for length in image_size]
+
+    @tf.custom_gradient
+    def pixels_of(where):
+        raw_scale, scale, shift = _coordinates(where)
+        factors, shifts = [tf.split(x, 2, axis=-1)[::-1] for x in (middle / scale, shift)]  # y, x
+        pixels = [(c - s) * f + middle for c, s, f in zip(canvas, shifts, factors)]
+
+        def gradient(*to_pixels):
+            total = lambda tensors: tf.concat([tf.reduce_sum(x, -1, keepdims=True) for x in tensors[::-1]], -1)  # noqa: E731
+            to_scale = total([to * (middle - p) for to, p in zip(to_pixels, pixels)]) / scale
+            to_shift = total(to_pixels) * -middle / scale
+            return _to_logits(to_scale, to_shift, raw_scale, shift)
+
+        return tuple(pixels), gradient
+
+    return pixels_of(where)
 
 
 def bilinear_weights(pixels, size):
