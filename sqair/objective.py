@@ -63,31 +63,32 @@ def _squared_error(canvas, images, k_particles):
 
 def _scalars(steps, log_likelihood, squared_error, batch, log_weights, weights):
     """Means over time and sequences, weighted over particles; nats per frame where they are log-probabilities."""
-    k_particles = weights.shape.as_list()[1]
+    batch_size, k_particles = tf.shape(weights)[0], weights.shape.as_list()[1]
     seq_len = tf.cast(tf.shape(batch.images)[0], tf.float32)
-
-    def mean(per_row):
-        per_sequence = tf.reduce_mean(
-            tf.reshape(per_row, tf.stack([-1, tf.shape(weights)[0], k_particles])), axis=0
-        )
-        return tf.reduce_mean(tf.reduce_sum(weights * per_sequence, axis=-1))
-
+    per_row = lambda x: tf.reshape(x, tf.shape(steps.log_q))  # noqa: E731
     counts = tf.reduce_sum(steps.latents.presence, axis=-1)
     true_counts = tf.tile(tf.reduce_sum(batch.presence, axis=-1)[..., None], [1, 1, k_particles])
-    right = tf.cast(tf.equal(tf.reshape(counts, tf.shape(true_counts)), true_counts), tf.float32)
+    weighted = OrderedDict(
+        [
+            ("data_ll", log_likelihood),
+            ("kl", steps.log_q - steps.log_p),
+            ("log_p_z", steps.log_p),
+            ("log_q_z_given_x", steps.log_q),
+            ("num_steps", counts),
+            ("num_disc_steps", tf.reduce_sum(steps.discovery.presence, axis=-1)),
+            ("num_prop_steps", tf.reduce_sum(steps.propagation.presence, axis=-1)),
+            ("num_step_acc", tf.cast(tf.equal(counts, per_row(true_counts)), tf.float32)),
+            ("mse", per_row(squared_error)),
+        ]
+    )
+    values = tf.reduce_mean(tf.stack(list(weighted.values())), axis=1)
+    values = tf.reshape(values, tf.stack([len(weighted), batch_size, k_particles]))
+    values = tf.reduce_mean(tf.reduce_sum(weights * values, axis=-1), axis=-1)
     return OrderedDict(
         [
             ("normalised_vae", bounds.elbo(log_weights) / seq_len),
             ("normalised_iwae", tf.reduce_mean(bounds.iwae(log_weights)) / seq_len),
-            ("data_ll", mean(log_likelihood)),
-            ("kl", mean(steps.log_q - steps.log_p)),
-            ("log_p_z", mean(steps.log_p)),
-            ("log_q_z_given_x", mean(steps.log_q)),
-            ("num_steps", mean(counts)),
-            ("num_disc_steps", mean(tf.reduce_sum(steps.discovery.presence, axis=-1))),
-            ("num_prop_steps", mean(tf.reduce_sum(steps.propagation.presence, axis=-1))),
-            ("num_step_acc", mean(right)),
-            ("mse", mean(squared_error)),
+            *zip(weighted, tf.unstack(values)),
             ("raw_mse", tf.reduce_mean(squared_error)),
             ("ess", tf.reduce_mean(bounds.effective_sample_size(weights))),
         ]
