@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 import tensorflow.compat.v1 as tf
 from attrdict import AttrDict
 from orderedattrdict import AttrDict as OrderedAttrDict
-from tensorflow.core.protobuf.rewriter_config_pb2 import RewriterConfig
 
 from sqair import checkpoints, cli, noise, objective, runs
 from sqair.data import workers
@@ -64,10 +63,10 @@ def forward(model, batch, seq_len, step, kind, settings):
 
 
 def session_config(num_threads):
-    """`tf.ConfigProto` for a number of threads (0: as TensorFlow sees fit); takes GPU memory as needed.
+    """`tf.ConfigProto` for a number of threads (0: one for each core); takes GPU memory as needed.
 
-    Of Grappler's passes only those that pay are on: pruning, and remapping, which fuses products with their biases
-    and activations (a tenth off an update at T = 10). All of them together delay the first update by 3 s.
+    Cores share operations, not the work within one: most products here are too small to be divided, and two halves of
+    a batch run side by side (`sqair.model.PARTS`). Grappler's rewriting is off: it gains nothing and delays the start.
     """
     num_threads = num_threads or workers.available_cores()
     config = tf.ConfigProto(
@@ -75,15 +74,7 @@ def session_config(num_threads):
         inter_op_parallelism_threads=num_threads,
         gpu_options=tf.GPUOptions(allow_growth=True),
     )
-    rewrites = config.graph_options.rewrite_options
-    passes = (
-        "layout_optimizer constant_folding shape_optimization arithmetic_optimization dependency_optimization"
-    )
-    passes += " loop_optimization function_optimization debug_stripper scoped_allocator_optimization"
-    for name in passes.split():
-        setattr(rewrites, name, RewriterConfig.OFF)
-    rewrites.memory_optimization = RewriterConfig.NO_MEM_OPT
-    rewrites.meta_optimizer_iterations = RewriterConfig.ONE
+    config.graph_options.rewrite_options.disable_meta_optimizer = True
     return config
 
 
