@@ -20,4 +20,5 @@ def keep_freed_memory():
     except (OSError, AttributeError, TypeError):
         return False
     settings = (M_MMAP_THRESHOLD, LARGEST_FROM_HEAP), (M_TRIM_THRESHOLD, KEPT_BYTES), (M_ARENA_MAX, 1)
-    return all([mallopt(*setting) for setting in settings])
+    done = [mallopt(*setting) for setting in settings]
+    return all(done)

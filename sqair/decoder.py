@@ -96,7 +96,11 @@ class Decoder(snt.AbstractModule):
         steepness, offset = [np.full([n_slots + 1, 1], value, np.float32) for value in (MASK_STEEPNESS, 1.0)]
         steepness[-1], offset[-1] = 1.0, -MASK_OFFSET
         covered_rows, covered_columns = [
-            tf.pad(tf.expand_dims(presence, -1) * spatial_transformer.bilinear_coverage(pixels, size), _ONE_MORE_SLOT, constant_values=1.0)
+            tf.pad(
+                tf.expand_dims(presence, -1) * spatial_transformer.bilinear_coverage(pixels, size),
+                _ONE_MORE_SLOT,
+                constant_values=1.0,
+            )
             for pixels in spatial_transformer.glimpse_pixels(where, image_size, size)
         ]
         coverage = tf.matmul(covered_rows * steepness, covered_columns * offset, transpose_a=True)

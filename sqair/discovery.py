@@ -10,7 +10,7 @@ from sqair import ops
 from sqair.compaction import SlotRows
 from sqair.distributions import probability
 from sqair.networks import MLP, WhereStatistics, make_core, positive_scale
-from sqair.structures import SlotObjects, StepNoise
+from sqair.structures import SlotObjects
 
 
 class SlotCarry(NamedTuple):

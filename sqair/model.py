@@ -169,6 +169,7 @@ class SQAIR(snt.AbstractModule):
         super().__init__(name=name)
         self.n_steps, self.n_what = n_steps_per_image, n_what
         self._debug, self._image_shape = debug, tuple(mean_image.shape)
+        self._parts = PARTS if compact else 1  # accelerators share the work within an operation
         hidden_size = UNITS * n_units
         with self._enter_variable_scope(), static_gradients():
             self._image_encoder = ImageEncoder(hidden_size)
@@ -228,7 +229,7 @@ class SQAIR(snt.AbstractModule):
             padded = ops.split_first(spatial_transformer.pad_images(frames), batch_size)
             encodings = ops.split_first(self._image_encoder(frames), batch_size)
             inputs = FrameInputs(padded, encodings, noise)
-            inferred = _unroll(self._cell, inputs, k_particles)
+            inferred = _unroll(self._cell, inputs, k_particles, self._parts)
             steps = self._scoring(inferred, tf.nest.map_structure(lambda x: ops.merge(ops.merge(x)), noise))
             outputs = self._decode(images, steps, k_particles)
         return _checked(outputs, "model") if self._debug else outputs
@@ -259,22 +260,23 @@ def _checked(value, name):
     return tf.debugging.check_numerics(value, f"{name} is not finite")
 
 
-def _unroll(cell, inputs, k_particles):
-    """Scans the cell over time, for two halves of the batch side by side.
+def _unroll(cell, inputs, k_particles, parts):
+    """Scans the cell over time, for parts of the batch side by side.
 
-    One loop runs both halves in turn, each with a state of its own: iteration `2 t + h` is frame t of half h. It does
-    not wait for iteration `2 t + h - 1`, so that two cores work where the frames of one sequence keep only one busy.
+    One loop runs the parts in turn, each with a state of its own: with two, iteration `2 t + h` is frame t of half h. It
+    does not wait for iteration `2 t + h - 1`, so that two cores work where the frames of one sequence keep one busy.
 
     Args:
         cell: `SQAIRCell`.
         inputs: `FrameInputs` of `[T, B, ...]`.
         k_particles: int K.
+        parts: int, how many if the batch can be divided by it.
 
     Returns:
         `CellOutputs` of `[T, R, ...]`.
     """
     batch_size = ops.rows_of(inputs.image, axis=1)
-    parts = PARTS if isinstance(batch_size, int) and batch_size % PARTS == 0 else 1
+    parts = parts if isinstance(batch_size, int) and batch_size % parts == 0 else 1
     part_size = batch_size // parts
     inputs = tf.nest.map_structure(lambda x: ops.split_first(ops.merge(x), part_size), inputs)
     states = [cell.initial_state(part_size * k_particles)] * parts

@@ -186,9 +186,11 @@ class VanillaRNN(RecurrentCore):
         self._bias = b_in + b_state
 
     def share(self, inputs, parts):
+        """As of `RecurrentCore`."""
         return affine(inputs, self._weights[parts])
 
     def state_share(self, state):
+        """As of `RecurrentCore`."""
         return affine(state, self._weights[(self._state_part,)])
 
     def _build(self, inputs, state, share=None, parts=(0,), state_share=None):
@@ -231,9 +233,11 @@ class GRU(RecurrentCore):
         self._u_gates, self._bias = tf.concat([u_z, u_r], 1), tf.concat([b_z, b_r, b_h], 0)
 
     def share(self, inputs, parts):
+        """As of `RecurrentCore`."""
         return affine(inputs, self._weights[parts])
 
     def state_share(self, state):
+        """As of `RecurrentCore`."""
         return affine(state, self._u_gates)
 
     def _build(self, inputs, state, share=None, parts=(0,), state_share=None):

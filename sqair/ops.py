@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Small tensor functions: shape checks, straight-through clipping, joining and splitting, keeping the present objects."""
+"""Small tensor functions: shape checks, straight-through clipping, joining, keeping the present objects."""
 
 import numpy as np
 import tensorflow as tf

@@ -20,7 +20,7 @@ from sqair.networks import (
     make_core,
     positive_scale,
 )
-from sqair.structures import SlotObjects, StepNoise
+from sqair.structures import SlotObjects
 
 GLIMPSE_SHIFT_HIDDEN = 128
 GLIMPSE_SHIFT_SCALE = 0.1  # how far the first glimpse may look away from the last location, in logits
@@ -200,9 +200,7 @@ class Propagation(snt.AbstractModule):
         temporal_state, prior_state = running.gather(past.temporal_state), running.gather(past.prior_state)
         image_index = running.gather(tf.tile(image_index[:, None], [1, n_slots]))
 
-        objects = self._core.prepare(
-            padded_images, image_index, what, where, presence, temporal_state, noise
-        )
+        objects = self._core.prepare(padded_images, image_index, what, where, presence, temporal_state, noise)
         prior_state = self._prior.step(what, where, prior_state)
         slots, carry = [], first_carry(self._start, n_rows, n_what, 0.0)
         pasts = zip(*[running.split(x) for x in objects])

@@ -87,7 +87,9 @@ def _padded_boxes(where, image_size, padded_size):
         boxes = (tf.gather(corners, [1, 0, 3, 2], axis=-1) + 1.0) * np.tile(half, 2) + np.tile(unit, 2)
 
         def gradient(to_boxes):
-            first, last = tf.split(tf.gather(to_boxes, [1, 0, 3, 2], axis=-1) * np.tile(half[::-1], 2), 2, axis=-1)
+            first, last = tf.split(
+                tf.gather(to_boxes, [1, 0, 3, 2], axis=-1) * np.tile(half[::-1], 2), 2, axis=-1
+            )
             return _to_logits(last - first, last + first, raw_scale, shift)
 
         # A box that is NaN would make the kernel read beyond its memory. No other reaches 2.
@@ -118,7 +120,9 @@ def glimpse_pixels(where, image_size, glimpse_size):
         pixels = [(c - s) * f + middle for c, s, f in zip(canvas, shifts, factors)]
 
         def gradient(*to_pixels):
-            total = lambda tensors: tf.concat([tf.reduce_sum(x, -1, keepdims=True) for x in tensors[::-1]], -1)  # noqa: E731
+            def total(tensors):
+                return tf.concat([tf.reduce_sum(x, -1, keepdims=True) for x in tensors[::-1]], -1)  # x, y
+
             to_scale = total([to * (middle - p) for to, p in zip(to_pixels, pixels)]) / scale
             to_shift = total(to_pixels) * -middle / scale
             return _to_logits(to_scale, to_shift, raw_scale, shift)

@@ -163,7 +163,11 @@ class TrainingGraph:
         sizes = [variable.shape.num_elements() for variable in variables]
         # The optimiser works on one vector: two large slots instead of two for each variable, in one operation.
         change = tf.get_variable(
-            "change", [sum(sizes)], initializer=tf.zeros_initializer(), trainable=False, collections=["scratch"]
+            "change",
+            [sum(sizes)],
+            initializer=tf.zeros_initializer(),
+            trainable=False,
+            collections=["scratch"],
         )
         with tf.control_dependencies([finite, change.initializer]):
             optimised = make_optimiser(self._settings.opt, rate).apply_gradients([(gradient, change)])

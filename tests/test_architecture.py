@@ -19,7 +19,8 @@ LAYERS = (
     ("model", "baselines", "bounds"),
     ("discovery", "propagation", "decoder", "scoring"),
     ("priors", "spatial_transformer", "networks", "distributions", "static_gradients"),
-    ("ops", "noise", "lean_graph"),
+    ("compaction",),
+    ("ops", "noise", "lean_graph", "loop_gradients"),
     ("data", "metrics", "visualization"),
     ("structures", "errors", "_quiet", "_memory"),
 )
@@ -34,6 +35,7 @@ LEAVES = {
     "structures": set(),
     "errors": set(),
     "lean_graph": set(),
+    "loop_gradients": set(),
     "_quiet": set(),
     "_memory": set(),
 }

@@ -153,6 +153,27 @@ def test_compact_and_dense_models_are_the_same(models, inputs):
         assert np.linalg.norm(actual - expected) < 1e-4 * scale, variable.op.name
 
 
+def test_two_halves_of_a_batch_are_the_same_as_one_whole(inputs):
+    """A batch of known even size is unrolled in two parts, one of unknown size in one."""
+    images, _, drawn = cut(inputs, slice(None), [0, 1, 2, 0])
+    model = SQAIR(np.full(SHAPE, 0.1, np.float32), **SIZES, **BIASES)
+    results = []
+    for batch_size in (4, None):
+        shapes = [[None, batch_size] + list(x.shape[2:]) for x in tf.nest.flatten((images, drawn))]
+        fed = [
+            tf.placeholder_with_default(x.astype(np.float32), shape)
+            for x, shape in zip(tf.nest.flatten((images, drawn)), shapes)
+        ]
+        outputs = model(*tf.nest.pack_sequence_as((images, drawn), fed))
+        loss = tf.reduce_sum(outputs.log_weights)
+        results.append((outputs, tf.gradients(loss, tf.trainable_variables())))
+    (outputs, gradients), (expected, expected_gradients) = run(results)
+    assert_close(outputs, expected, 1e-4)
+    norm = np.sqrt(sum(np.sum(np.square(g)) for g in expected_gradients))
+    for actual, gradient in zip(gradients, expected_gradients):
+        assert np.linalg.norm(actual - gradient) < 1e-4 * max(np.linalg.norm(gradient), 1e-3 * norm)
+
+
 def test_every_variable_has_a_gradient(models, inputs):
     for variable, gradient in zip(models.variables, models(models.gradients[0], inputs)):
         assert np.all(np.isfinite(gradient)), variable.op.name

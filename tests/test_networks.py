@@ -23,10 +23,10 @@ CORES = [("VanillaRNN", snt.VanillaRNN), ("GRU", snt.GRU)]
 
 def variables_of(core, inputs, state):
     """Calls a core; its output, next state, and variables by their names within it."""
-    before = tf.trainable_variables()
     outputs = core(inputs, state)
-    new = [v for v in tf.trainable_variables() if v not in before]
-    return outputs, {v.op.name.split("/", 1)[1]: v for v in new}
+    prefix = core.scope_name + "/"
+    own = [v for v in tf.trainable_variables() if v.op.name.startswith(prefix)]
+    return outputs, {v.op.name[len(prefix) :]: v for v in own}
 
 
 @pytest.mark.parametrize("kind, sonnet_core", CORES)
@@ -36,7 +36,7 @@ def test_cores_are_those_of_sonnet(kind, sonnet_core):
     inputs = tf.constant(rng.normal(size=(2, 5, 4)), tf.float32)
     start = tf.constant(rng.normal(size=(5, 6)), tf.float32)
     results, feed, shapes = [], {}, []
-    for core in (networks.make_core(kind, 6, "transition", "ours"), sonnet_core(6)):
+    for core in (networks.make_core(kind, 6, [4], "transition", "ours"), sonnet_core(6)):
         (_, state), variables = variables_of(core, inputs[0], start)
         output, state = core(inputs[1], state)
         names = sorted(variables)
@@ -58,7 +58,7 @@ def test_cores_are_those_of_sonnet(kind, sonnet_core):
 def test_cores_start_like_those_of_sonnet(kind, sonnet_core):
     """Variables are as spread as Sonnet's: fan-ins are those of the parts, not of a joined product."""
     spreads = []
-    for core in (networks.make_core(kind, 400, "transition", "ours"), sonnet_core(400)):
+    for core in (networks.make_core(kind, 400, [50], "transition", "ours"), sonnet_core(400)):
         _, variables = variables_of(core, tf.zeros([1, 50]), tf.zeros([1, 400]))
         spreads.append({name: np.std(value) for name, value in run(variables).items()})
     for name, expected in spreads[1].items():
@@ -68,10 +68,42 @@ def test_cores_start_like_those_of_sonnet(kind, sonnet_core):
 @pytest.mark.parametrize("kind", ["LSTM", "gru", ""])
 def test_unknown_cores_are_refused_with_the_flag_and_the_known_ones(kind):
     with pytest.raises(UserError, match=r"--time_transition={} .*GRU, VanillaRNN".format(kind)):
-        networks.make_core(kind, 6, "time_transition", "core")
+        networks.make_core(kind, 6, [4], "time_transition", "core")
+
+
+@pytest.mark.parametrize("kind", ["VanillaRNN", "GRU"])
+@pytest.mark.parametrize("early_state", [False, True])
+def test_cores_take_their_input_in_parts(kind, early_state):
+    rng = np.random.RandomState(0)
+    parts = [tf.constant(rng.normal(size=(5, n)), tf.float32) for n in (2, 3, 4)]
+    state = tf.constant(rng.normal(size=(5, 6)), tf.float32)
+    core = networks.make_core(kind, 6, [2, 3, 4], "transition", "core")
+    whole, _ = core(tf.concat(parts, 1), state, parts=(0, 1, 2))
+    share = core.share(tf.concat([parts[0], parts[2]], 1), (0, 2))
+    state_share = core.state_share(state) if early_state else None
+    in_parts, _ = core(parts[1], state, share, (1,), state_share)
+    actual, expected = run([in_parts, whole])
+    np.testing.assert_allclose(actual, expected, atol=1e-6)
 
 
 # Multilayer perceptron and statistics
+
+
+def test_layers_take_their_input_in_parts():
+    rng = np.random.RandomState(0)
+    parts = [tf.constant(rng.normal(size=(5, n)), tf.float32) for n in (2, 3)]
+    mlp = networks.MLP([7], 4, widths=[2, 3])
+    whole = mlp(tf.concat(parts, 1), parts=(0, 1))
+    actual, expected = run([mlp(parts[0], mlp.share(parts[1], (1,)), (0,)), whole])
+    np.testing.assert_allclose(actual, expected, atol=1e-6)
+
+
+def test_layers_side_by_side():
+    x = tf.constant(np.random.RandomState(0).normal(size=(5, 3)), tf.float32)
+    layers = networks.Linear(2, name="a"), networks.Linear(4, tf.ones_initializer(), name="b")
+    actual, expected = run([networks.SideBySide(*layers)(x), [layer(x) for layer in layers]])
+    for a, e in zip(actual, expected):
+        np.testing.assert_allclose(a, e, atol=1e-6)
 
 
 @pytest.mark.parametrize("output_size", [None, 3])
