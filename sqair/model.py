@@ -263,8 +263,8 @@ def _checked(value, name):
 def _unroll(cell, inputs, k_particles, parts):
     """Scans the cell over time, for parts of the batch side by side.
 
-    One loop runs the parts in turn, each with a state of its own: with two, iteration `2 t + h` is frame t of half h. It
-    does not wait for iteration `2 t + h - 1`, so that two cores work where the frames of one sequence keep one busy.
+    One loop runs the parts in turn, each with a state of its own: with two, iteration `2 t + h` is frame t of half h.
+    It does not wait for iteration `2 t + h - 1`: two cores work where the frames of one sequence keep one busy.
 
     Args:
         cell: `SQAIRCell`.

@@ -36,11 +36,12 @@ class Comparison(NamedTuple):
         return bool(self.error <= self.tolerance)
 
 
-def verify(case):
+def verify(case, compact=True):
     """Runs the model of a case on its input and noise with its parameters.
 
     Args:
         case: `Case`.
+        compact: bool, as of `SQAIR`.
 
     Returns:
         List of `Comparison`, outputs first.
@@ -48,7 +49,7 @@ def verify(case):
     Raises:
         UserError: if parameters or shapes do not fit the flags.
     """
-    outputs, gradients = run(case)
+    outputs, gradients = run(case, compact)
     stored = {key[len("output/") :]: value for key, value in case.arrays.items() if key.startswith("output/")}
     comparisons = [
         Comparison("output", name, _output_error(name, outputs, stored), _output_tolerance(name))
@@ -96,8 +97,12 @@ def _gradient_error(name, ours, theirs, global_norm):
         return float(np.linalg.norm(difference) / (norm or 1.0))
 
 
-def run(case):
+def run(case, compact=True):
     """The model's outputs and gradients under the names that stored cases use.
+
+    Args:
+        case: `Case`.
+        compact: bool, as of `SQAIR`.
 
     Returns:
         Tuple of dicts: name to array, and the release's variable name to gradient.
@@ -107,7 +112,7 @@ def run(case):
     seq_len, batch_size = images.shape[:2]
     k_particles = case.k_particles
     with tf.Graph().as_default():
-        model = SQAIR(np.zeros(images.shape[2:], np.float32), **case.flags)
+        model = SQAIR(np.zeros(images.shape[2:], np.float32), compact=compact, **case.flags)
         names = reference_to_ours(**{flag: case.flags[flag] for flag in NAMING_FLAGS if flag in case.flags})
         _check_names(case, names)
         noise = _noise(case, seq_len, batch_size)

@@ -89,7 +89,7 @@ def run_once(monkeypatch, source):
     """The model of `source` runs once for all tests that change only what it is compared with."""
     if not hasattr(run_once, "results"):
         run_once.results = verification.run(load_case(source))
-    monkeypatch.setattr(verification, "run", lambda case: run_once.results)
+    monkeypatch.setattr(verification, "run", lambda case, compact: run_once.results)
 
 
 def failures(comparisons):
@@ -99,8 +99,9 @@ def failures(comparisons):
 # What passes
 
 
-def test_the_golden_case_passes_in_the_script():
-    done = script(GOLDEN)
+@pytest.mark.parametrize("options", [[], ["--nocompact"]], ids=["compact", "dense"])
+def test_the_golden_case_passes_in_the_script(options):
+    done = script(*options, GOLDEN)
     assert done.returncode == 0, done.stdout + done.stderr
     assert not done.stderr
     *lines, last = done.stdout.splitlines()
@@ -116,9 +117,10 @@ def test_the_golden_case_passes_in_the_script():
 def check_generated(name, folder):
     path = str(folder / (name + ".npz"))
     reference_cases.make_case(path, **reference_cases.CASES[name])
-    comparisons = verification.verify(load_case(path))
-    assert not failures(comparisons)
-    assert len(comparisons) > 120
+    for compact in (True, False):
+        comparisons = verification.verify(load_case(path), compact)
+        assert not failures(comparisons)
+        assert len(comparisons) > 120
 
 
 @pytest.mark.parametrize("name", QUICK)
@@ -339,7 +341,7 @@ def test_the_script_exits_with_2_and_one_sentence(case):
 
 def test_the_script_explains_itself(capsys):
     assert runpy.run_path(SCRIPT)["main"](["--help"]) == 0
-    assert "usage: python scripts/verify_reference.py CASE.npz" in capsys.readouterr().out
+    assert "usage: python scripts/verify_reference.py [--nocompact] CASE.npz" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("arguments", [[], ["--case", GOLDEN]])
