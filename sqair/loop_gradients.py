@@ -43,10 +43,11 @@ class DeferredGradients:
             return tf.TensorArray(tf.float32, self._iterations, dynamic_size=True, infer_shape=False)
 
     def index(self, iteration, call):
-        """Where in such an array, in the backward loop."""
-        if call not in self._indices:
-            self._indices[call] = iteration + call * self._iterations
-        return self._indices[call]
+        """Where in such an array; once for each backward loop."""
+        key = tf.compat.v1.get_default_graph()._get_control_flow_context(), call  # noqa: SLF001
+        if key not in self._indices:
+            self._indices[key] = iteration + call * self._iterations
+        return self._indices[key]
 
 
 def affine(inputs, weights, bias=None, activation=None):
@@ -123,6 +124,7 @@ class _Layer:
             tf.reshape(tf.TensorArray(tf.float32, handle=array.handle, flow=flow).concat(), [-1, size])
             for array, size in zip(self._arrays, weights.shape.as_list())
         ]
+        self._arrays, self._n_calls = None, 0  # whoever asks for gradients again gets another backward loop
         to_weights = tf.matmul(inputs, gradients, transpose_a=True)
         return [None, to_weights] + ([tf.reduce_sum(gradients, axis=0)] if bias else [])
 

@@ -13,7 +13,7 @@ from sqair.loop_gradients import DeferredGradients, affine
 SIZE = 3
 
 
-def loop_of_layers(rows, defer, activation):
+def loop_of_layers(rows, defer, activation, times=1):
     """A loop over steps with different numbers of rows; a layer called twice, one without a bias, and one outside."""
     rng = np.random.RandomState(0)
     constant = lambda *shape: tf.constant(rng.normal(size=shape), tf.float32)  # noqa: E731
@@ -33,7 +33,9 @@ def loop_of_layers(rows, defer, activation):
 
     _, total, state = tf.while_loop(lambda index, *_: index < length, step, (0, 0.0, 1.0))
     loss = total + state + tf.reduce_sum(affine(x, weights, bias))
-    return [loss] + tf.gradients(loss, [weights, bias, others, x])
+    for _ in range(times):
+        gradients = tf.gradients(loss, [weights, bias, others, x])
+    return [loss] + gradients
 
 
 @pytest.mark.parametrize("activation", [None, tf.nn.elu], ids=["linear", "elu"])
@@ -42,6 +44,12 @@ def test_gradients_are_those_of_tensorflow(rows, activation):
     actual, expected = run([loop_of_layers(rows, defer, activation) for defer in (True, False)])
     for a, e in zip(actual, expected):
         np.testing.assert_allclose(a, e, rtol=1e-4, atol=1e-5 * max(np.max(np.abs(e)), 1))
+
+
+def test_gradients_can_be_taken_twice():
+    first, again = [loop_of_layers([4, 2], True, tf.nn.elu, times) for times in (1, 2)]
+    for a, e in zip(*run([again, first])):
+        np.testing.assert_allclose(a, e, rtol=1e-5)
 
 
 def test_products_with_the_weights_shape_are_made_once():
