@@ -1,102 +1,195 @@
 #!/usr/bin/env python
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Measures speed and memory of training and evaluation, each configuration in a process of its own.
+"""Measures speed and memory of training and evaluation, each configuration in fresh processes.
 
-Times are also given in units of one 2048 x 2048 x 2048 float32 matrix product of NumPy on the same machine at the same
-time, so that they can be compared across machines. Sequences are made from the digits that come with the package.
+Times are also given in units of one 2048 x 2048 x 2048 float32 matrix product of NumPy on the same machine, measured
+before and after each step, so that they can be compared across machines. Sequences are made from the digits that come
+with the package. Each row of the table, and each record of --json, is one configuration:
+
+  step s    seconds of a step: median (fastest-slowest) of all steps; a step of training is an update
+  unit s    seconds of the unit, median
+  units     seconds of a step divided by those of the units next to it, median
+  objects   mean number of objects per frame, which is what the cost depends on
+  build s   seconds until the graph is built and its session has values
+  first s   seconds from starting the process to the end of its first step
+  nodes     operations in the graph
+  peak MB   largest resident memory of the process
+  share     multiply-adds that a step takes, at the speed reached, as a share of the matrix product's speed
 """
 
+import contextlib
 import itertools
 import json
 import os
 import subprocess
 import sys
 import tempfile
+import time
 
 from absl import flags
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
-from sqair import cli
+from sqair import benchmarking, cli
 from sqair.errors import UserError
 
-flags.DEFINE_list("kind", "train", "What to measure: train, eval, or both with a comma between.")
-flags.DEFINE_list("seq_len", "3,10", "Numbers of frames.")
-flags.DEFINE_list("batch_size", "32", "Numbers of sequences.")
-flags.DEFINE_list("k_particles", "5", "Numbers of particles.")
-flags.DEFINE_list("n_steps_per_image", "3", "Numbers of object slots.")
-flags.DEFINE_list("n_units", "8", "Hidden units, in multiples of 32.")
-flags.DEFINE_float("disc_step_bias", 1.0, "Initial logit of discovering; -3 gives about one object a frame.")
+KINDS = ("train", "eval")
+flags.DEFINE_list("kind", list(KINDS), "What to measure: train, eval, or both with a comma between.")
+flags.DEFINE_list("seq_len", ["3", "10"], "Numbers of frames T, with commas between, as in the next four.")
+flags.DEFINE_list("batch_size", ["32"], "Numbers of sequences B.")
+flags.DEFINE_list("k_particles", ["5"], "Numbers of particles K; training takes at least 2.")
+flags.DEFINE_list("n_steps_per_image", ["3"], "Numbers of object slots N.")
+flags.DEFINE_list("n_units", ["8"], "Hidden units, in multiples of 32.")
+flags.DEFINE_float(
+    "disc_step_bias",
+    1.0,
+    "Logit of discovering an object at initialisation, where all is measured. Lower values give fewer objects, "
+    "as a trained model has them: the table shows how many.",
+)
 flags.DEFINE_boolean("compact", True, "Compute only the objects that exist.")
-flags.DEFINE_integer("steps", 20, "Steps to time, after one that is not counted.", lower_bound=1)
-flags.DEFINE_integer("repeats", 1, "Processes per configuration.", lower_bound=1)
-flags.DEFINE_boolean("scaling", False, "Measure how cost grows: T, B, K and N doubled in turn.")
+flags.DEFINE_integer(
+    "steps", 20, "Steps to time in each process, after one that is not counted.", lower_bound=1
+)
+flags.DEFINE_integer(
+    "repeats",
+    2,
+    "Processes for each configuration, one after the other; their steps are joined.",
+    lower_bound=1,
+)
+flags.DEFINE_boolean(
+    "scaling", False, "Measure also how cost grows: T, B, K and N, the first given of each, doubled in turn."
+)
 flags.DEFINE_integer("num_threads", 0, "Threads of TensorFlow; 0: all cores.", lower_bound=0)
-flags.DEFINE_string("json", None, "File to write a list of records to.")
+flags.DEFINE_string("json", None, "File to write the list of records to.")
 
-SWEPT = ("seq_len", "batch_size", "k_particles", "n_steps_per_image", "n_units")
-
-
-def configurations(flags):
-    """The configurations to measure: list of dicts."""
-    sizes = []
-    for name in SWEPT:
-        try:
-            values = [int(value) for value in getattr(flags, name)]
-        except ValueError:
-            values = []
-        if not values or min(values) < 1:
-            given = ",".join(getattr(flags, name))
-            raise UserError(
-                f"--{name}={given} is refused: it takes positive whole numbers with commas between."
-            )
-        sizes.append(values)
-    unknown = set(flags.kind) - {"train", "eval"}
-    if unknown:
-        raise UserError(f"--kind={','.join(flags.kind)} is refused: it takes train, eval or train,eval.")
-    chosen = [dict(zip(SWEPT, values)) for values in itertools.product(*sizes)]
-    if flags.scaling:
-        chosen += [dict(chosen[0], **{name: 2 * chosen[0][name]}) for name in SWEPT[:-1]]
-    fixed = {name: getattr(flags, name) for name in ("disc_step_bias", "compact", "steps", "num_threads")}
-    return [dict(sizes, kind=kind, **fixed) for kind in flags.kind for sizes in chosen]
+DOUBLED = ("seq_len", "batch_size", "k_particles", "n_steps_per_image")
+SWEPT = (*DOUBLED, "n_units")
+HEADER = (
+    "kind    T   B  K  N  units |  step s (min-max)      unit s  units | objects | build s  first s  nodes  peak MB"
+    "  share"
+)
+ROW = (
+    "{kind:5} {seq_len:3} {batch_size:3} {k_particles:2} {n_steps_per_image:2} {n_units:6} | {step_seconds:7.3f} "
+    "({step_seconds_min:.3f}-{step_seconds_max:.3f}) {unit_seconds:7.3f} {units:6.2f} | {objects_per_frame:7.2f} | "
+    "{build_seconds:7.1f} {first_step_seconds:8.1f} {graph_nodes:6} {megabytes:8.0f} {share_of_matrix_speed:6.3f}"
+)
 
 
 def main(flags):
-    wanted = configurations(flags)
-    if flags.json and not os.path.isdir(os.path.dirname(os.path.abspath(flags.json))):
-        raise UserError(f"--json={flags.json} is refused: its folder does not exist.")
-    records = []
-    print(
-        "kind   T   B  K  N  units |  step s (min-max)      unit s  units | objects  first s  nodes  peak MB  share"
-    )
+    kinds, sizes, doubled = chosen(flags)
+    if flags.json is not None:
+        check_writable(flags.json)
+    fixed = {name: getattr(flags, name) for name in ("disc_step_bias", "compact", "steps", "num_threads")}
+    records = {}
     with tempfile.TemporaryDirectory() as folder:
-        for configuration in itertools.chain.from_iterable([one] * flags.repeats for one in wanted):
-            record = measure_in_new_process(configuration, folder)
-            records.append(record)
-            print(row(record), flush=True)
-    if flags.json:
-        with open(flags.json, "w") as file:
-            json.dump(records, file, indent=1)
+        print(HEADER, flush=True)
+        for kind, size in itertools.product(kinds, dict.fromkeys(sizes + doubled)):
+            configuration = dict(zip(SWEPT, size), kind=kind, **fixed)
+            measurements = [measure_in_new_process(configuration, folder) for _ in range(flags.repeats)]
+            record = records[kind, size] = benchmarking.summarise(configuration, measurements)
+            print(ROW.format(megabytes=record["peak_rss_bytes"] / 2**20, **record), flush=True)
+    for kind in kinds if flags.scaling else ():
+        print(f"\n{kind}: how cost grows")
+        for name, size in zip(DOUBLED, doubled):
+            print(growth(name, records[kind, sizes[0]], records[kind, size]))
+    if flags.json is not None:
+        write(flags.json, list(records.values()))
+
+
+def chosen(flags):
+    """What to measure: kinds; tuples of the sizes in `SWEPT`; such tuples, each with one of `DOUBLED` doubled.
+
+    Raises:
+        UserError: if a flag can't be used.
+    """
+    kinds = list(dict.fromkeys(flags.kind))
+    if not kinds or set(kinds) - set(KINDS):
+        raise UserError(f"--kind={','.join(flags.kind)} is refused: it takes train, eval or train,eval.")
+    sizes = list(itertools.product(*[whole_numbers(name, getattr(flags, name)) for name in SWEPT]))
+    if "train" in kinds and 1 in [size[SWEPT.index("k_particles")] for size in sizes]:
+        raise UserError(
+            "--k_particles=1 is refused: training compares each particle with the others; use at least 2, or "
+            "--kind=eval."
+        )
+    first, doubled = sizes[0], []
+    if flags.scaling:
+        doubled = [first[:i] + (2 * first[i],) + first[i + 1 :] for i in range(len(DOUBLED))]
+    return kinds, sizes, doubled
+
+
+def whole_numbers(name, texts):
+    """The values of a flag: list of positive ints."""
+    try:
+        values = [int(text) for text in texts]
+    except ValueError:
+        values = []
+    if not values or min(values) < 1:
+        given = ",".join(texts)
+        raise UserError(f"--{name}={given} is refused: it takes positive whole numbers with commas between.")
+    return values
 
 
 def measure_in_new_process(configuration, folder):
-    """One record, measured in a fresh process."""
-    command = [sys.executable, "-m", "sqair.benchmarking", json.dumps(dict(configuration, folder=folder))]
+    """One measurement: a dict from `benchmarking.measure`."""
+    arguments = json.dumps({"c": configuration, "folder": folder, "began": time.time()})
+    command = [sys.executable, "-m", "sqair.benchmarking", arguments]
     root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    done = subprocess.run(command, cwd=root, capture_output=True, text=True)
-    if done.returncode:
-        reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise UserError(f"The measurement of {configuration} ended with status {done.returncode}: {reason}")
-    return json.loads(done.stdout.splitlines()[-1])
+    streams = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True)
+    process = subprocess.Popen(command, cwd=root, env={**os.environ, "TMPDIR": folder}, **streams)
+    try:
+        output, errors = process.communicate()
+    finally:  # when interrupted, so that nothing goes on
+        process.kill()
+        process.wait()
+    if process.returncode:
+        lines = errors.strip().splitlines() or ["no message"]
+        reason = ([line for line in lines if "Error" in line] or lines)[-1].strip().rstrip(".")
+        shown = ", ".join(f"{name}={value}" for name, value in configuration.items())
+        raise UserError(f"The measurement of {shown} ended with status {process.returncode}: {reason}.")
+    return json.loads(output.splitlines()[-1])
 
 
-def row(r):
-    """A record as a line of the table."""
+def growth(name, once, twice):
+    """A line on what doubling a size did to a step."""
+    seconds, units = (twice[key] / once[key] for key in ("step_seconds", "units"))
     return (
-        "{kind:5} {seq_len:3} {batch_size:3} {k_particles:2} {n_steps_per_image:2} {n_units:6} | {step_seconds:6.3f} "
-        "({step_seconds_min:.3f}-{step_seconds_max:.3f})  {unit_seconds:6.3f} {units:6.2f} | {objects_per_frame:7.2f} "
-        "{first_step_seconds:8.1f} {graph_nodes:6} {megabytes:8.0f} {share_of_matrix_speed:6.2f}"
-    ).format(megabytes=r["peak_rss_bytes"] / 2**20, **r)
+        f"  {name:17} {once[name]:3} -> {twice[name]:3}: seconds x {seconds:.2f}, units x {units:.2f}, "
+        f"objects {once['objects_per_frame']:.2f} -> {twice['objects_per_frame']:.2f}"
+    )
+
+
+def write(path, records):
+    """Writes the records, wholly or not at all."""
+    partial = path + ".partial"
+    with refusing(path):
+        try:
+            with open(partial, "w") as file:
+                json.dump(records, file, indent=1)
+                file.write("\n")
+            os.replace(partial, path)
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                os.remove(partial)
+
+
+def check_writable(path):
+    """Refuses what can't be written before time is spent on measuring."""
+    if not path or os.path.isdir(path):
+        raise UserError(f"--json={path} is refused: it takes the name of a file.")
+    with refusing(path), tempfile.TemporaryFile(dir=os.path.dirname(os.path.abspath(path))):
+        pass
+
+
+@contextlib.contextmanager
+def refusing(path):
+    """Tells an error of the system as one sentence."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"--json={path} is refused: it cannot be written ({error.strerror}); choose a folder that exists and is "
+            "writable, on a disk with free space."
+        ) from None
 
 
 if __name__ == "__main__":

@@ -1,7 +1,11 @@
 #!/usr/bin/env python
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Evaluates a trained model on a part of its data set, with the code that evaluates during training."""
+"""Evaluates a trained model on a part of its data set, with the code that evaluates during training.
 
+On a terminal, a bar on standard error shows the batches done, how many there are in a second, and the time left.
+"""
+
+import functools
 import json
 import os
 import sys
@@ -29,13 +33,18 @@ flags.DEFINE_boolean("json", False, "Print JSON.")
 def main(flags):
     if not 0 < flags.fraction <= 1:
         raise UserError(f"--fraction={flags.fraction} is refused: it must be above 0 and at most 1.")
+    from tqdm import tqdm
+
     from sqair import evaluation
 
     changes = dict(k_particles=flags.k_particles, batch_size=flags.batch_size, data_dir=flags.data)
     changes = {name: value for name, value in changes.items() if value is not None}
     folder = runs.find(flags.results_dir, flags.run_name, flags.run)
     evaluator, step = evaluation.open_run(folder, flags.checkpoint, **changes)
-    numbers = evaluator.evaluate(flags.split, flags.fraction, flags.seq_len or None)
+    bar = functools.partial(
+        tqdm, unit="batch", dynamic_ncols=True, disable=None
+    )  # only where there is a terminal
+    numbers = evaluator.evaluate(flags.split, flags.fraction, flags.seq_len or None, progress=bar)
     if flags.json:
         print(json.dumps(dict(numbers, step=step, split=flags.split), indent=2))
     else:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Evaluation in a graph of its own: the same code after a checkpoint of a training and offline."""
 
+import itertools
 import math
 import os
 from typing import Any, NamedTuple
@@ -118,7 +119,7 @@ class Evaluator:
     """A model that evaluates data sets, in a graph and session of its own."""
 
     def __init__(self, make_model, data, settings):
-        """Builds the graph; `load` gives it its variables.
+        """Builds the graph; `load` or `initialise` gives it its variables.
 
         Args:
             make_model: callable without arguments that builds the model in the default graph.
@@ -128,6 +129,7 @@ class Evaluator:
         self._data, self._settings = data, settings
         self._graph = LeanGraph()
         with self._graph.as_default():
+            tf.set_random_seed(settings.seed)  # of `initialise`
             self._variables = self._build(make_model)
             self._session = tf.Session(config=session_config(settings.num_threads))
 
@@ -144,7 +146,12 @@ class Evaluator:
         with self._graph.as_default():
             checkpoints.load(self._session, self._variables, values, source)
 
-    def evaluate(self, split, fraction=1.0, seq_len=None, should_stop=lambda: False):
+    def initialise(self):
+        """Sets the model's variables to what a training starts from."""
+        with self._graph.as_default():
+            self._session.run(tf.variables_initializer(self._variables))
+
+    def evaluate(self, split, fraction=1.0, seq_len=None, should_stop=lambda: False, progress=iter):
         """Means over the first sequences of a split, each sequence with the same weight.
 
         Args:
@@ -152,6 +159,7 @@ class Evaluator:
             fraction: float in (0, 1], of the set's sequences, rounded up to whole batches.
             seq_len: int, frames of each sequence; all by default.
             should_stop: callable, asked between batches whether to give up.
+            progress: callable that wraps the range of the batches' numbers, to watch them go by, e.g. `tqdm`.
 
         Returns:
             `orderedattrdict.AttrDict` of name -> float, in the order of the model's scalars; None if stopped.
@@ -165,7 +173,7 @@ class Evaluator:
         num_batches = math.ceil(fraction * dataset.num_sequences / batch_size)
         totals, total = dict.fromkeys(self._result.scalars, 0.0), 0
         self._open(dataset, batch_size)
-        for index in range(num_batches):
+        for index in progress(range(num_batches)):
             if should_stop():
                 return None
             scalars, count = self._session.run(
@@ -177,10 +185,11 @@ class Evaluator:
         return OrderedAttrDict((name, value / total) for name, value in totals.items())
 
     def stepper(self, split):
-        """A function that evaluates the next batch of a split and returns its scalars, for measurements of speed."""
-        dataset = self._data[split]
-        self._open(dataset, self._settings.batch_size)
-        return lambda: self._session.run(dict(self._result.scalars), self._feed(0, dataset.seq_len))
+        """A function that evaluates the next of endless full batches of a split and returns its scalars."""
+        dataset, indices = self._data[split], itertools.count()
+        self._open(dataset, self._settings.batch_size, repeat=True)
+        scalars = dict(self._result.scalars)
+        return lambda: self._session.run(scalars, self._feed(next(indices), dataset.seq_len))
 
     @property
     def graph_nodes(self):
@@ -235,9 +244,9 @@ class Evaluator:
             true_presence=batch.presence,
         )
 
-    def _open(self, dataset, batch_size):
+    def _open(self, dataset, batch_size, repeat=False):
         with self._graph.as_default():
-            self._session.run(self._iterator.make_initializer(dataset.batches(batch_size, repeat=False)))
+            self._session.run(self._iterator.make_initializer(dataset.batches(batch_size, repeat=repeat)))
 
     def _feed(self, index, seq_len):
         return {self._index: index, self._seq_len: seq_len}

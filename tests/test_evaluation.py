@@ -1,10 +1,18 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
+import fcntl
+import os
+import struct
+import subprocess
+import sys
+import termios
+
 import numpy as np
 import pytest
 import stub_model
 import tensorflow.compat.v1 as tf
 from stub_model import StubDataset, StubModel, T
 
+from sqair.data import mnist, moving_mnist
 from sqair.errors import UserError
 from sqair.evaluation import Evaluator
 from sqair.settings import Settings
@@ -62,6 +70,29 @@ def test_it_can_be_stopped_between_batches(evaluator):
     assert evaluator.evaluate("valid", should_stop=lambda: next(answers)) is None
 
 
+def test_its_progress_can_be_watched(evaluator):
+    seen = []
+
+    def watch(batches):
+        assert len(batches) == 3
+        for batch in batches:
+            yield batch
+            seen.append(batch)
+
+    assert evaluator.evaluate("valid", progress=watch) == evaluator.evaluate("valid")
+    assert seen == [0, 1, 2]
+
+
+def test_untrained_it_takes_any_number_of_steps():
+    evaluator = Evaluator(StubModel, {"valid": StubDataset(7)}, SETTINGS)
+    evaluator.initialise()
+    step = evaluator.stepper("valid")
+    errors = [step()["mse"] for _ in range(8)]
+    assert errors[0] != errors[1] and np.all(np.isfinite(errors))
+    assert evaluator.graph_nodes > 0
+    evaluator.close()
+
+
 def test_a_prediction_has_one_particle_a_sequence(evaluator):
     seen = evaluator.predict("valid", 5)
     h, w = stub_model.H, stub_model.W
@@ -90,3 +121,26 @@ def test_values_of_other_sizes_are_refused(evaluator):
 def test_the_default_graph_stays_as_it_is(evaluator, fresh_graph):
     evaluator.evaluate("valid")
     assert tf.get_default_graph() is fresh_graph and not fresh_graph.get_operations()
+
+
+def test_the_script_shows_a_bar_on_a_terminal(tmp_path):
+    data_dir, tests = str(tmp_path / "set"), os.path.dirname(os.path.abspath(__file__))
+    options = moving_mnist.Options(canvas_size=(30, 28), digit_scale=0.5, seq_len=4)
+    moving_mnist.create(data_dir, mnist.load_bundle(), options, num_train=8, num_valid=6, num_workers=1)
+
+    def run(script, *flags, stderr=subprocess.PIPE):
+        command = [sys.executable, os.path.join(os.path.dirname(tests), "scripts", script), *flags]
+        command += ["--results_dir", str(tmp_path), "--batch_size=4"]
+        environment = {**os.environ, "PYTHONPATH": tests}
+        return subprocess.run(command, env=environment, stdout=subprocess.PIPE, stderr=stderr, check=True)
+
+    model = os.path.join(tests, "stub_config.py")
+    once = ("--train_itr=1", "--log_itr=0", "--fig_itr=0")
+    run("train.py", "--data_dir", data_dir, "--model_config", model, *once)
+    assert run("evaluate.py").stderr == b""
+    terminal, stderr = os.openpty()
+    with os.fdopen(terminal, "rb", 0) as shown, os.fdopen(stderr, "wb", 0):
+        fcntl.ioctl(stderr, termios.TIOCSWINSZ, struct.pack("4H", 24, 80, 0, 0))  # rows and columns
+        assert b"multi_mnist/1 after 1 updates, valid:" in run("evaluate.py", stderr=stderr).stdout
+        text = shown.read(10000).decode()
+    assert "0/2" in text and "2/2" in text and "batch/s" in text
