@@ -47,7 +47,7 @@ def present_first(presence, n_keep):
         `[rows, n_keep]` int32, the slots kept.
     """
     n_slots = presence.shape.as_list()[1]
-    keys = tf.stop_gradient(presence) * n_slots - np.arange(n_slots, dtype=np.float32)
+    keys = presence * n_slots - np.arange(n_slots, dtype=np.float32)
     return tf.nn.top_k(keys, n_keep, sorted=True).indices
 
 
@@ -84,8 +84,8 @@ def range_of(size):
 
 
 def sample_presence(noise, prob):
-    """1 where `noise < prob`, else 0, without a gradient; all of one shape."""
-    return tf.stop_gradient(tf.cast(noise < prob, tf.float32))
+    """1 where `noise < prob`, else 0; a comparison has no gradient."""
+    return tf.cast(noise < prob, tf.float32)
 
 
 def next_ids(last_id, presence):
@@ -99,5 +99,4 @@ def next_ids(last_id, presence):
         Tuple of ids `[rows, N]` float32, -1 in empty slots, and the new last id `[rows, 1]`.
     """
     running = last_id + tf.cumsum(presence, axis=-1)
-    last_id += tf.reduce_sum(presence, axis=-1, keepdims=True)
-    return presence * (running + 1.0) - 1.0, last_id
+    return presence * (running + 1.0) - 1.0, running[:, -1:]

@@ -64,7 +64,7 @@ MUTATIONS = [
     (
         "another order of the absent",
         "ops.py",
-        "tf.stop_gradient(presence) * n_slots - np.arange(n_slots, dtype=np.float32)",
+        "presence * n_slots - np.arange(n_slots, dtype=np.float32)",
         "(2.0 * presence - 1.0) * (n_slots - np.arange(n_slots, dtype=np.float32))",
         "random_walk_odds",
     ),

@@ -15,7 +15,7 @@ from sqair.model import SQAIR
 from sqair.reporting import read_metrics
 from sqair.settings import Settings
 
-MOST_NODES = 7_500
+MOST_NODES = 21_788 // 3  # a third of the original's
 SETTINGS = Settings(
     batch_size=3, k_particles=2, seq_len=2, stage_itr=4, train_itr=8, learning_rate=0.01, report_loss_every=1,
     log_itr=3, fig_itr=0, save_itr=4, num_threads=1, eval_size_fraction=1.0,
@@ -280,7 +280,7 @@ def test_the_graph_of_a_default_training_is_small():
     """The original's has 21,788 nodes; nodes cost time when a training starts."""
     make_model = functools.partial(SQAIR, np.full([H, W, 1], 0.5, np.float32))
     graph = training_graph.TrainingGraph(make_model, StubDataset(6), Settings())
-    assert len(graph.graph.get_operations()) < MOST_NODES
+    assert len(graph.graph.get_operations()) <= MOST_NODES
     with graph.graph.as_default():
         starts = [variable.initializer.inputs[1].name for variable in tf.global_variables()]
     assert len(set(starts)) == len(starts)  # they are fed, each for its own variable
