@@ -48,7 +48,7 @@ flags.DEFINE_float(
 )
 flags.DEFINE_boolean("compact", True, "Compute only the objects that exist.")
 flags.DEFINE_integer(
-    "steps", 20, "Steps to time in each process, after one that is not counted.", lower_bound=1
+    "steps", 20, "Steps to time in each process, after the first few, which are not counted.", lower_bound=1
 )
 flags.DEFINE_integer(
     "repeats",

@@ -16,6 +16,8 @@ from typing import NamedTuple, Tuple
 
 import numpy as np
 
+WARM_UP = 4  # steps that are not counted: memory is still being mapped
+REST = 0.1  # seconds after a matrix product, until NumPy's threads have stopped waiting for another
 MATRIX = 2048  # rows and columns of the product that is the unit of time
 N_WHAT, GLIMPSE = 50, 20
 NUM_SEQUENCES = 512  # that the measured batches are taken from, again and again
@@ -139,8 +141,11 @@ def measure(c, folder, began):
     matrix = np.random.RandomState(0).rand(MATRIX, MATRIX).astype(np.float32)
     unit = lambda: _timed(lambda: matrix.dot(matrix))[0]  # noqa: E731
     unit()
+    for _ in range(WARM_UP - 1):
+        step()
     seconds, units, objects = [], [unit()], []
     for _ in range(c["steps"]):
+        time.sleep(REST)
         step_seconds, numbers = _timed(step)
         seconds.append(step_seconds)
         units.append(unit())
