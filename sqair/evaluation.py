@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Evaluation in a graph of its own: the same code after a checkpoint of a training and offline."""
 
-import itertools
 import math
 import os
+from concurrent import futures
 from typing import Any, NamedTuple
 
 import tensorflow.compat.v1 as tf
@@ -171,25 +171,34 @@ class Evaluator:
         if seq_len and seq_len > dataset.seq_len:
             raise UserError(f"--seq_len={seq_len} is refused: the sequences have {dataset.seq_len} frames.")
         num_batches = math.ceil(fraction * dataset.num_sequences / batch_size)
-        totals, total = dict.fromkeys(self._result.scalars, 0.0), 0
         self._open(dataset, batch_size)
-        for index in progress(range(num_batches)):
-            if should_stop():
-                return None
-            scalars, count = self._session.run(
-                (dict(self._result.scalars), self._count), self._feed(index, seq_len or dataset.seq_len)
-            )
-            total += count
-            for name, value in scalars.items():
-                totals[name] += count * float(value)
-        return OrderedAttrDict((name, value / total) for name, value in totals.items())
+        fetches = self._index, self._count, dict(self._result.scalars)
+        feed = {self._seq_len: seq_len or dataset.seq_len}
+
+        def results(pool):
+            for first in range(0, num_batches, PARTS):
+                if should_stop():
+                    return
+                together = min(PARTS, num_batches - first)
+                yield from pool.map(lambda _: self._session.run(fetches, feed), range(together))
+
+        with futures.ThreadPoolExecutor(PARTS) as pool:  # a batch keeps one core busy
+            found = [result for _, result in zip(progress(range(num_batches)), results(pool))]
+        if len(found) < num_batches:
+            return None
+        _, counts, scalars = zip(*sorted(found, key=lambda result: result[0]))
+        total = sum(counts)
+        return OrderedAttrDict(
+            (name, sum(n * float(of_batch[name]) for n, of_batch in zip(counts, scalars)) / total)
+            for name in self._result.scalars
+        )
 
     def stepper(self, split):
         """A function that evaluates the next of endless full batches of a split and returns its scalars."""
-        dataset, indices = self._data[split], itertools.count()
+        dataset = self._data[split]
         self._open(dataset, self._settings.batch_size, repeat=True)
         scalars = dict(self._result.scalars)
-        return lambda: self._session.run(scalars, self._feed(next(indices), dataset.seq_len))
+        return lambda: self._session.run(scalars, {self._seq_len: dataset.seq_len})
 
     @property
     def graph_nodes(self):
@@ -200,7 +209,7 @@ class Evaluator:
         """What the model sees in the first sequences of a split: a `Prediction`."""
         dataset = self._data[split]
         self._open(dataset, min(num_sequences, dataset.num_sequences))
-        return self._session.run(self._prediction, self._feed(0, seq_len or dataset.seq_len))
+        return self._session.run(self._prediction, {self._seq_len: seq_len or dataset.seq_len})
 
     def close(self):
         """Frees the session."""
@@ -208,13 +217,12 @@ class Evaluator:
 
     def _build(self, make_model):
         settings = self._settings
-        dataset = next(iter(self._data.values())).batches(settings.batch_size, repeat=False)
+        dataset = next(iter(self._data.values())).batches(settings.batch_size, repeat=False).enumerate()
         with tf.device("/cpu:0"):
             self._iterator = tf.data.Iterator.from_structure(
                 tf.data.get_output_types(dataset), tf.data.get_output_shapes(dataset)
             )
-            batch = self._iterator.get_next()
-        self._index = tf.placeholder(tf.int64, [], "batch_index")
+            self._index, batch = self._iterator.get_next()
         self._seq_len = tf.placeholder(tf.int32, [], "seq_len")
         model = make_model()
         self._result, batch = forward(model, batch, self._seq_len, self._index, "eval", settings)
@@ -246,7 +254,5 @@ class Evaluator:
 
     def _open(self, dataset, batch_size, repeat=False):
         with self._graph.as_default():
-            self._session.run(self._iterator.make_initializer(dataset.batches(batch_size, repeat=repeat)))
-
-    def _feed(self, index, seq_len):
-        return {self._index: index, self._seq_len: seq_len}
+            batches = dataset.batches(batch_size, repeat=repeat).enumerate()  # the number is the noise's key
+            self._session.run(self._iterator.make_initializer(batches))
