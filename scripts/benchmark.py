@@ -30,7 +30,7 @@ from absl import flags
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
-from sqair import benchmarking, cli
+from sqair import benchmarking, cli, runs
 from sqair.errors import UserError
 
 KINDS = ("train", "eval")
@@ -93,7 +93,9 @@ def main(flags):
         for name, size in zip(DOUBLED, doubled):
             print(growth(name, records[kind, sizes[0]], records[kind, size]))
     if flags.json is not None:
-        write(flags.json, list(records.values()))
+        with runs.replacing(flags.json, telling=refusing) as file:
+            json.dump(list(records.values()), file, indent=1)
+            file.write("\n")
 
 
 def chosen(flags):
@@ -156,20 +158,6 @@ def growth(name, once, twice):
         f"  {name:17} {once[name]:3} -> {twice[name]:3}: seconds x {seconds:.2f}, units x {units:.2f}, "
         f"objects {once['objects_per_frame']:.2f} -> {twice['objects_per_frame']:.2f}"
     )
-
-
-def write(path, records):
-    """Writes the records, wholly or not at all."""
-    partial = path + ".partial"
-    with refusing(path):
-        try:
-            with open(partial, "w") as file:
-                json.dump(records, file, indent=1)
-                file.write("\n")
-            os.replace(partial, path)
-        finally:
-            with contextlib.suppress(FileNotFoundError):
-                os.remove(partial)
 
 
 def check_writable(path):

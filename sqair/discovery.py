@@ -121,11 +121,9 @@ class Discovery(snt.AbstractModule):
         n_rows, (n_slots, n_what) = ops.rows_of(summary), noise.what.shape.as_list()[1:]
         context = self._core.prepare(image_encoding, image_index, summary)
         carry = first_carry(self._start, n_rows, n_what, 1.0)
-        running, slots, objects = None, [], None
+        running, slots, objects = SlotRows(tf.fill([n_rows], True), n_slots, self._compact), [], None
         for packed_noise in tf.unstack(ops.concat(noise), axis=1):
-            if running is None:
-                running = SlotRows(tf.fill([n_rows], True), n_slots, self._compact)
-            else:
+            if slots:
                 running.add(objects.presence[:, 0] > 0.5)
                 image_index, context, carry = [running.follow(x) for x in (image_index, context, carry)]
                 packed_noise = running.take(packed_noise)

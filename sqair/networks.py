@@ -158,7 +158,7 @@ class RecurrentCore(snt.RNNCore):
 
     def share(self, inputs, parts):
         """What some parts of the input, `[m, n]` together, add to the preactivations: `[m, k]`."""
-        raise NotImplementedError
+        return affine(inputs, self._weights[parts])
 
     def state_share(self, state):
         """What the state `[m, D]` adds to the preactivations: `[m, k]`."""
@@ -184,10 +184,6 @@ class VanillaRNN(RecurrentCore):
         self._state_part = len(self._widths)
         self._weights = PartedWeights(tf.concat([w_in, w_state], 0), self._widths + [self._hidden_size])
         self._bias = b_in + b_state
-
-    def share(self, inputs, parts):
-        """As of `RecurrentCore`."""
-        return affine(inputs, self._weights[parts])
 
     def state_share(self, state):
         """As of `RecurrentCore`."""
@@ -231,10 +227,6 @@ class GRU(RecurrentCore):
         (w_z, u_z, b_z), (w_r, u_r, b_r), (w_h, self._u_h, b_h) = [gate(letter) for letter in "zrh"]
         self._weights = PartedWeights(tf.concat([w_z, w_r, w_h], 1), self._widths)
         self._u_gates, self._bias = tf.concat([u_z, u_r], 1), tf.concat([b_z, b_r, b_h], 0)
-
-    def share(self, inputs, parts):
-        """As of `RecurrentCore`."""
-        return affine(inputs, self._weights[parts])
 
     def state_share(self, state):
         """As of `RecurrentCore`."""

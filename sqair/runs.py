@@ -234,14 +234,19 @@ def read_json(path):
 
 
 @contextlib.contextmanager
-def replacing(path, mode="w"):
+def replacing(path, mode="w", telling=None):
     """A file to write that takes the place of `path` once it is complete, and vanishes if that fails.
+
+    Args:
+        path: str.
+        mode: str, as of `open`.
+        telling: context manager that turns errors with a path into a `UserError`; by default `writing_into`.
 
     Raises:
         UserError: if it can't be written.
     """
     partial = path + ".partial"
-    with writing_into(path):
+    with (telling or writing_into)(path):
         try:
             with open(partial, mode) as file:
                 yield file

@@ -25,9 +25,8 @@ def coordinates(where):
         Tuple `(scale, shift)` of `[..., 2]`, ordered x, y; scale in [1e-4, 1), bounded with a straight-through
         gradient, shift in (-1, 1).
     """
-    scale_logit, shift_logit = tf.split(where, 2, axis=-1)
-    scale = straight_through_clip(tf.sigmoid(scale_logit), MIN_COORDINATE_SCALE, 1.0)
-    return scale, tf.tanh(shift_logit)
+    raw_scale, _, shift = _coordinates(where)
+    return straight_through_clip(raw_scale, MIN_COORDINATE_SCALE, 1.0), shift
 
 
 def _coordinates(where):
