@@ -9,7 +9,7 @@ with the package. Each row of the table, and each record of --json, is one confi
   step s    seconds of a step: median (fastest-slowest) of all steps; a step of training is an update
   unit s    seconds of the unit, median
   units     seconds of a step divided by those of the units next to it, median
-  objects   mean number of objects per frame, which is what the cost depends on
+  objects   mean number of objects per frame and particle, which is what the cost depends on
   build s   seconds until the graph is built and its session has values
   first s   seconds from starting the process to the end of its first step
   nodes     operations in the graph

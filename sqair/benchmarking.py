@@ -149,7 +149,7 @@ def measure(c, folder, began):
         step_seconds, numbers = _timed(step)
         seconds.append(step_seconds)
         units.append(unit())
-        objects.append([float(numbers[f"num_{kind}steps"]) for kind in ("", "prop_", "disc_")])
+        objects.append([float(numbers[f"raw_num_{kind}steps"]) for kind in ("", "prop_", "disc_")])
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     result.update(step_seconds=seconds, unit_seconds=units, objects=objects)
     return dict(result, graph_nodes=graph_nodes, peak_rss_bytes=peak, image_shape=data.image_shape)

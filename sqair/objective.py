@@ -10,6 +10,8 @@ from sqair import bounds
 from sqair.static_gradients import static_gradients
 from sqair.structures import SequenceOutputs
 
+RAW = "num_steps", "num_disc_steps", "num_prop_steps", "mse"  # reported without importance weights too
+
 
 class ModelResult(NamedTuple):
     """The model on one batch, with its loss."""
@@ -62,7 +64,10 @@ def _squared_error(canvas, images, k_particles):
 
 
 def _scalars(steps, log_likelihood, squared_error, batch, log_weights, weights):
-    """Means over time and sequences, weighted over particles; nats per frame where they are log-probabilities."""
+    """Means over time and sequences; nats per frame where they are log-probabilities.
+
+    Over particles they are weighted by importance; those that begin with `raw_` are plain means.
+    """
     batch_size, k_particles = tf.shape(weights)[0], weights.shape.as_list()[1]
     seq_len = tf.cast(tf.shape(batch.images)[0], tf.float32)
     per_row = lambda x: tf.reshape(x, tf.shape(steps.log_q))  # noqa: E731
@@ -82,6 +87,7 @@ def _scalars(steps, log_likelihood, squared_error, batch, log_weights, weights):
         ]
     )
     values = tf.reduce_mean(tf.stack(list(weighted.values())), axis=1)
+    raw = dict(zip(weighted, tf.unstack(tf.reduce_mean(values, axis=-1))))
     values = tf.reshape(values, tf.stack([len(weighted), batch_size, k_particles]))
     values = tf.reduce_mean(tf.reduce_sum(weights * values, axis=-1), axis=-1)
     return OrderedDict(
@@ -89,7 +95,7 @@ def _scalars(steps, log_likelihood, squared_error, batch, log_weights, weights):
             ("normalised_vae", bounds.elbo(log_weights) / seq_len),
             ("normalised_iwae", tf.reduce_mean(bounds.iwae(log_weights)) / seq_len),
             *zip(weighted, tf.unstack(values)),
-            ("raw_mse", tf.reduce_mean(squared_error)),
+            *[(f"raw_{name}", raw[name]) for name in RAW],
             ("ess", tf.reduce_mean(bounds.effective_sample_size(weights))),
         ]
     )

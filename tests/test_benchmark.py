@@ -64,6 +64,8 @@ def test_both_kinds_from_end_to_end(tmp_path):
         assert 0 < record["step_seconds_min"] <= record["step_seconds"] <= record["step_seconds_max"]
         assert 0 < record["build_seconds"] < record["first_step_seconds"]
         assert 0 <= record["objects_per_frame"] <= 1
+        in_all = record["objects_per_frame"] * np.prod(sizes[:3]) * record["steps"]
+        assert in_all == pytest.approx(round(in_all), abs=1e-3)  # every particle counts alike, as it costs
         assert record["unit_seconds"] > 0 and record["units"] > 0 and record["peak_rss_bytes"] > 1e8
         speed = record["multiply_adds"] / benchmarking.MATRIX**3 / record["units"]
         assert record["share_of_matrix_speed"] == pytest.approx(speed)

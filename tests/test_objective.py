@@ -58,7 +58,7 @@ class Numbers:
         """By loops over sequences, particles and frames."""
         log_w = self.log_weights()
         weights = reference_bounds.importance_weights(log_w)
-        totals, raw = collections.defaultdict(float), 0.0
+        totals = collections.defaultdict(float)
         for b, k, t in itertools.product(range(self.b), range(self.k), range(T)):
             row = b * self.k + k
             count = self.presence["kept"][t, row].sum()
@@ -77,10 +77,10 @@ class Numbers:
             )
             for name, value in values.items():
                 totals[name] += weights[b, k] * value / (self.b * T)
-            raw += error / (self.b * self.k * T)
+            for name in ("num_steps", "num_disc_steps", "num_prop_steps", "mse"):
+                totals[f"raw_{name}"] += values[name] / (self.b * self.k * T)
         return dict(
             totals,
-            raw_mse=raw,
             normalised_vae=reference_bounds.elbo(log_w) / T,
             normalised_iwae=reference_bounds.iwae(log_w) / T,
             ess=reference_bounds.ess(log_w),
