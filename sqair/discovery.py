@@ -67,8 +67,8 @@ class DiscoveryCore(snt.AbstractModule):
         Returns:
             `[R, k]`.
         """
-        of_image = tf.gather_nd(self.transition.share(image_encoding, (0,)), image_index[:, None])
-        return of_image + self.transition.share(summary, (1,))
+        of_image = tf.gather_nd(self.transition.share((0,))(image_encoding), image_index[:, None])
+        return of_image + self.transition.share((1,), bias=False)(summary)
 
     def _build(self, padded_images, image_index, context, noise, previous):
         """Discovers one object, or none, in each row where the slot before did.

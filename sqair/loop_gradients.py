@@ -125,8 +125,13 @@ class _Layer:
             for array, size in zip(self._arrays, weights.shape.as_list())
         ]
         self._arrays, self._n_calls = None, 0  # whoever asks for gradients again gets another backward loop
-        to_weights = tf.matmul(inputs, gradients, transpose_a=True)
-        return [None, to_weights] + ([tf.reduce_sum(gradients, axis=0)] if bias else [])
+        if (
+            weights.shape[1].value < weights.shape[0].value
+        ):  # a product transposes its first factor: let it be narrow
+            to_weights = tf.transpose(tf.matmul(gradients, inputs, transpose_a=True))
+        else:
+            to_weights = tf.matmul(inputs, gradients, transpose_a=True)
+        return [None, to_weights] + [tf.raw_ops.BiasAddGrad(out_backprop=gradients) for _ in bias]
 
 
 @contextlib.contextmanager

@@ -74,36 +74,52 @@ class Linear(snt.AbstractModule):
                 )
         return self._weights, self._bias
 
-    def share(self, inputs, parts):
-        """What some parts of the input, `[m, n]` together, add to the output: `[m, output_size]`."""
-        weights, _ = self.parameters(sum(self._widths))
-        return affine(inputs, weights[parts])
+    def share(self, parts=(0,), bias=True):
+        """The `Share` of some parts of the input."""
+        weights, own_bias = self.parameters(sum(self._widths))
+        return Share(weights[parts], own_bias if bias else None)
 
     def _build(self, inputs, share=None, parts=(0,)):
-        """Maps `[m, n]` to `[m, output_size]`; with a `share`, the inputs are the other parts alone."""
-        weights, bias = self.parameters(sum(self._widths or inputs.shape.as_list()[-1:]))
+        """Maps `[m, n]` to `[m, output_size]`.
+
+        Args:
+            inputs: `[m, n]`; None if all is in `share`.
+            share: `[m, output_size]`, what other parts of the input and the bias add, or None.
+            parts: which parts `inputs` is.
+        """
         if share is None:
+            weights, bias = self.parameters(sum(self._widths or inputs.shape.as_list()[-1:]))
             return affine(inputs, weights[parts], bias, self._activation)
-        outputs = affine(inputs, weights[parts], bias) + share
+        outputs = share if inputs is None else share + self.share(parts, bias=False)(inputs)
         return self._activation(outputs) if self._activation else outputs
 
 
-class SideBySide:
-    """Linear layers of the same input, as one product."""
+class Share:
+    """What some parts of a layer's input add to its output, before its activation."""
 
-    def __init__(self, *layers):
-        """Args: layers: `Linear`, without activations."""
-        self._layers, self._weights, self._bias, self._sizes = layers, None, None, None
+    def __init__(self, weights, bias):
+        """Args: weights: `[n, k]`; bias: `[k]`, or None if another share has it."""
+        self.weights, self.bias = weights, bias
 
     def __call__(self, inputs):
-        """Maps `[m, n]` to the list of the layers' outputs."""
-        if self._weights is None:
-            parameters = [layer.parameters(inputs.shape.as_list()[-1]) for layer in self._layers]
-            with tf.control_dependencies(None):
-                self._weights = tf.concat([weights[(0,)] for weights, _ in parameters], 1)
-                self._bias = tf.concat([bias for _, bias in parameters], 0)
-            self._sizes = [bias.shape.as_list()[0] for _, bias in parameters]
-        return tf.split(affine(inputs, self._weights, self._bias), self._sizes, axis=-1)
+        """Maps the parts, `[m, n]` together, to `[m, k]`."""
+        return affine(inputs, self.weights, self.bias)
+
+
+class SideBySide:
+    """Shares of the same input, as one product."""
+
+    def __init__(self, *shares):
+        """Args: shares: `Share`."""
+        self._sizes = [share.weights.shape.as_list()[1] for share in shares]
+        biases = [
+            tf.zeros([size]) if share.bias is None else share.bias for share, size in zip(shares, self._sizes)
+        ]
+        self._joined = Share(tf.concat([share.weights for share in shares], 1), tf.concat(biases, 0))
+
+    def __call__(self, inputs):
+        """Maps `[m, n]` to the list of what each adds."""
+        return tf.split(self._joined(inputs), self._sizes, axis=-1)
 
 
 class MLP(snt.AbstractModule):
@@ -127,9 +143,9 @@ class MLP(snt.AbstractModule):
             bias = tf.constant_initializer(output_bias)
             self._output = output_size and Linear(output_size, bias, name="output")
 
-    def share(self, inputs, parts):
+    def share(self, parts=(0,), bias=True):
         """As `Linear.share`, of the first layer."""
-        return self._hidden[0].share(inputs, parts)
+        return self._hidden[0].share(parts, bias)
 
     def _build(self, inputs, share=None, parts=(0,)):
         """Maps `[rows, n]` to `[rows, output_size]`; `share` and `parts` as of `Linear`."""
@@ -156,12 +172,13 @@ class RecurrentCore(snt.RNNCore):
 
     output_size = state_size
 
-    def share(self, inputs, parts):
-        """What some parts of the input, `[m, n]` together, add to the preactivations: `[m, k]`."""
-        return affine(inputs, self._weights[parts])
+    def share(self, parts=(0,), bias=True):
+        """The `Share` of some parts of the input in the preactivations `[m, k]`."""
+        return Share(self._weights[parts], self._bias if bias else None)
 
-    def state_share(self, state):
-        """What the state `[m, D]` adds to the preactivations: `[m, k]`."""
+    @property
+    def state_share(self):
+        """The `Share` of the state in the preactivations, without bias."""
         raise NotImplementedError
 
 
@@ -185,9 +202,10 @@ class VanillaRNN(RecurrentCore):
         self._weights = PartedWeights(tf.concat([w_in, w_state], 0), self._widths + [self._hidden_size])
         self._bias = b_in + b_state
 
-    def state_share(self, state):
+    @property
+    def state_share(self):
         """As of `RecurrentCore`."""
-        return affine(state, self._weights[(self._state_part,)])
+        return Share(self._weights[(self._state_part,)], None)
 
     def _build(self, inputs, state, share=None, parts=(0,), state_share=None):
         """One step.
@@ -195,16 +213,16 @@ class VanillaRNN(RecurrentCore):
         Args:
             inputs: `[m, n]`, the parts of the input that are not in `share`.
             state: `[m, D]`.
-            share: `[m, k]` from the method `share`, or None.
+            share: `[m, k]`, what other parts of the input and the bias add, or None.
             parts: which parts `inputs` is.
-            state_share: `[m, k]` from the method `state_share`, or None.
+            state_share: `[m, k]`, what the state adds, or None.
 
         Returns:
             Tuple of output and next state, `[m, D]` each; they are the same.
         """
         if state_share is None:
             inputs, parts = ops.concat([inputs, state]), parts + (self._state_part,)
-        output = affine(inputs, self._weights[parts], self._bias)
+        output = affine(inputs, self._weights[parts], self._bias if share is None else None)
         for early in (share, state_share):
             output = output if early is None else output + early
         output = tf.tanh(output)
@@ -228,14 +246,15 @@ class GRU(RecurrentCore):
         self._weights = PartedWeights(tf.concat([w_z, w_r, w_h], 1), self._widths)
         self._u_gates, self._bias = tf.concat([u_z, u_r], 1), tf.concat([b_z, b_r, b_h], 0)
 
-    def state_share(self, state):
+    @property
+    def state_share(self):
         """As of `RecurrentCore`."""
-        return affine(state, self._u_gates)
+        return Share(self._u_gates, None)
 
     def _build(self, inputs, state, share=None, parts=(0,), state_share=None):
         """One step: arguments and results as of `VanillaRNN`."""
         size = self._hidden_size
-        preactivations = affine(inputs, self._weights[parts], self._bias)
+        preactivations = affine(inputs, self._weights[parts], self._bias if share is None else None)
         if share is not None:
             preactivations += share
         gates, candidate = tf.split(preactivations, [2 * size, size], axis=-1)
@@ -277,19 +296,25 @@ class GlimpseEncoder(snt.AbstractModule):
     def __init__(self, image_shape, glimpse_size, hidden_size, n_what, masked, name="glimpse_encoder"):
         """Args: image_shape: ints (H, W, C); glimpse_size, hidden_size, n_what: ints g, D, Z; masked: use masks?"""
         super().__init__(name=name)
-        self._glimpse_size = glimpse_size
+        self._glimpse_size, self._hidden_size = glimpse_size, hidden_size
         self._image_size, self._channels = tuple(image_shape[:2]), image_shape[2]
         with self._enter_variable_scope():
             self._mlp = MLP([hidden_size] * 2)
             self._statistics = Linear(2 * n_what, name="statistics")
             self._min_scale = fixed_scalar("min_scale", MIN_SCALE)
-            self._mask = MLP([MASK_HIDDEN], glimpse_size**2, MASK_BIAS, name="mask") if masked else None
+            sizes = [MASK_HIDDEN], glimpse_size**2
+            self._mask = MLP(*sizes, MASK_BIAS, widths=[hidden_size], name="mask") if masked else None
 
-    def mask(self, inputs):
-        """`[m, n]` features to a `[m, g * g * C]` mask in (0, 1); an empty mask `[m, 0]` if masks are off."""
-        if self._mask is None:
-            return inputs[:, :0]
-        mask = tf.sigmoid(self._mask(inputs))
+    @property
+    def mask_share(self):
+        """The `Share` of features `[m, D]` in the hidden layer of the mask; of no width if masks are off."""
+        return self._mask.share() if self._mask else Share(tf.zeros([self._hidden_size, 0]), None)
+
+    def mask(self, hidden):
+        """`[m, g * g * C]` in (0, 1) from what `mask_share` makes; an empty mask `[m, 0]` if masks are off."""
+        if not self._mask:
+            return hidden
+        mask = tf.sigmoid(self._mask(None, hidden))
         if self._channels == 1:
             return mask
         return tf.reshape(
@@ -342,9 +367,9 @@ class WhereStatistics(snt.AbstractModule):
                 "scale_offset", [], initializer=tf.constant_initializer(scale_bias)
             )
 
-    def share(self, inputs, parts):
+    def share(self, parts=(0,), bias=True):
         """As `MLP.share`."""
-        return self._mlp.share(inputs, parts)
+        return self._mlp.share(parts, bias)
 
     def _build(self, features, share=None, parts=(0,)):
         """`[m, n]` to (location `[m, 4]`, raw scale `[m, 4]` before its softplus); `share`, `parts` as of `MLP`."""

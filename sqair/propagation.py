@@ -81,20 +81,32 @@ class PropagationCore(snt.AbstractModule):
         self._glimpse_encoder = glimpse_encoder
         self._n_what = n_what
         with self._enter_variable_scope():
-            self._glimpse_shift = MLP([GLIMPSE_SHIFT_HIDDEN], 4, name="glimpse_shift")
-            widths = [n_what, n_what + 5, n_what + 5 + hidden_size]  # first glimpse, slot before, past object
+            widths = [hidden_size]
+            self._glimpse_shift = MLP([GLIMPSE_SHIFT_HIDDEN], 4, widths=widths, name="glimpse_shift")
+            widths = [n_what, n_what + 5, n_what + 5, hidden_size]  # first glimpse, slot before, past object
             self.transition = make_core(transition, hidden_size, widths, "transition", "transition")
             widths = [hidden_size + 4 + 2 * n_what]
             self.temporal = make_core(time_transition, hidden_size, widths, "time_transition", "temporal")
-            self._where = WhereStatistics(hidden_size, scale_bias, [hidden_size, 4 + hidden_size])
+            self._where = WhereStatistics(hidden_size, scale_bias, [hidden_size, 4, hidden_size])
             self._update_scale = fixed_scalar("where_update_scale", 1.0)
             self.where_distribution = AffineDiagonalNormal(4)
-            what = Linear(2 * n_what, name="what_statistics")
+            widths = [hidden_size]
+            what = Linear(2 * n_what, widths=widths, name="what_statistics")
             self._min_scale = fixed_scalar("what_min_scale", MIN_SCALE)
-            gates = Linear(3 * n_what, tf.constant_initializer(GATE_BIAS), name="what_gates")
-            self._what_and_gates = SideBySide(what, gates)
+            gates = Linear(3 * n_what, tf.constant_initializer(GATE_BIAS), widths, name="what_gates")
+            self._what_and_gates = SideBySide(what.share(), gates.share())
             widths = [hidden_size, hidden_size, n_what]
             self._presence = MLP([hidden_size // 2], 1, step_bias, widths, name="presence")
+            self._of_temporal_state = SideBySide(
+                self._glimpse_shift.share(),
+                glimpse_encoder.mask_share,
+                self.transition.share((3,)),
+                self._where.share((2,)),
+                self.temporal.state_share,
+                self._presence.share((1,)),
+            )
+            self._of_object = self.transition.share((0, 2), bias=False)
+            self._of_where = self._where.share((1,), bias=False)
 
     def prepare(self, padded_images, image_index, what, where, presence, temporal_state, noise):
         """All that depends on the past alone, for objects in any order.
@@ -108,8 +120,11 @@ class PropagationCore(snt.AbstractModule):
         Returns:
             `PastObject`.
         """
-        shift = GLIMPSE_SHIFT_SCALE * self._glimpse_shift(temporal_state)
-        mask = self._glimpse_encoder.mask(temporal_state)
+        shift, mask, transition, where_hidden, temporal, presence_hidden = self._of_temporal_state(
+            temporal_state
+        )
+        shift = GLIMPSE_SHIFT_SCALE * self._glimpse_shift(None, shift)
+        mask = self._glimpse_encoder.mask(mask)
         glimpse = self._glimpse_encoder(padded_images, image_index, where + shift, mask).loc
         return PastObject(
             what,
@@ -119,10 +134,10 @@ class PropagationCore(snt.AbstractModule):
             noise.presence,
             temporal_state,
             mask,
-            self.transition.share(ops.concat([glimpse, what, where, presence, temporal_state]), (0, 2)),
-            self._where.share(ops.concat([where, temporal_state]), (1,)),
-            self.temporal.state_share(temporal_state),
-            self._presence.share(temporal_state, (1,)),
+            transition + self._of_object(ops.concat([glimpse, what, where, presence])),
+            where_hidden + self._of_where(where),
+            temporal,
+            presence_hidden,
         )
 
     def _build(self, padded_images, image_index, past, previous):

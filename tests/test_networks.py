@@ -79,7 +79,7 @@ def test_cores_take_their_input_in_parts(kind, early_state):
     state = tf.constant(rng.normal(size=(5, 6)), tf.float32)
     core = networks.make_core(kind, 6, [2, 3, 4], "transition", "core")
     whole, _ = core(tf.concat(parts, 1), state, parts=(0, 1, 2))
-    share = core.share(tf.concat([parts[0], parts[2]], 1), (0, 2))
+    share = core.share((0, 2))(tf.concat([parts[0], parts[2]], 1))
     state_share = core.state_share(state) if early_state else None
     in_parts, _ = core(parts[1], state, share, (1,), state_share)
     actual, expected = run([in_parts, whole])
@@ -94,14 +94,19 @@ def test_layers_take_their_input_in_parts():
     parts = [tf.constant(rng.normal(size=(5, n)), tf.float32) for n in (2, 3)]
     mlp = networks.MLP([7], 4, widths=[2, 3])
     whole = mlp(tf.concat(parts, 1), parts=(0, 1))
-    actual, expected = run([mlp(parts[0], mlp.share(parts[1], (1,)), (0,)), whole])
+    actual, expected = run([mlp(parts[0], mlp.share((1,))(parts[1]), (0,)), whole])
     np.testing.assert_allclose(actual, expected, atol=1e-6)
 
 
 def test_layers_side_by_side():
     x = tf.constant(np.random.RandomState(0).normal(size=(5, 3)), tf.float32)
-    layers = networks.Linear(2, name="a"), networks.Linear(4, tf.ones_initializer(), name="b")
-    actual, expected = run([networks.SideBySide(*layers)(x), [layer(x) for layer in layers]])
+    layers = (
+        networks.Linear(2, widths=[3], name="a"),
+        networks.Linear(4, tf.ones_initializer(), [3], name="b"),
+    )
+    shares = [layer.share() for layer in layers] + [layers[1].share(bias=False)]
+    expected = [layer(x) for layer in layers] + [layers[1](x) - 1.0]
+    actual, expected = run([networks.SideBySide(*shares)(x), expected])
     for a, e in zip(actual, expected):
         np.testing.assert_allclose(a, e, atol=1e-6)
 
@@ -152,13 +157,13 @@ def test_glimpse_encoder_masks_what_it_reads(channels, masked):
     plain = encoder(padded, index, where)
     assert plain.loc.shape.as_list() == plain.scale.shape.as_list() == [3, 3]
     if not masked:
-        mask = encoder.mask(tf.ones([3, 5]))
+        mask = encoder.mask(encoder.mask_share(tf.ones([3, 16])))
         assert not [v for v in tf.global_variables() if "mask" in v.op.name]
         with_mask = encoder(padded, index, where, mask)
         for actual, expected in zip(*run([with_mask, plain])):
             np.testing.assert_array_equal(actual, expected)
         return
-    mask = encoder.mask(tf.constant(rng.normal(size=(3, 5)), tf.float32))
+    mask = encoder.mask(encoder.mask_share(tf.constant(rng.normal(size=(3, 16)), tf.float32)))
     ones = encoder(padded, index, where, tf.ones_like(mask))
     zeros = encoder(padded, index, where, tf.zeros_like(mask))
     empty = encoder(tf.zeros_like(padded), index, where)
