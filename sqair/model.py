@@ -14,7 +14,7 @@ from sqair.priors import DiscoveryPrior, PropagationPrior
 from sqair.propagation import Propagation, PropagationCore
 from sqair.scoring import Scoring
 from sqair.static_gradients import static_gradients
-from sqair.structures import CellOutputs, FrameInputs, SequenceOutputs, SlotObjects, SQAIRState
+from sqair.structures import CellOutputs, FrameInputs, KeptObjects, SequenceOutputs, SlotObjects, SQAIRState
 
 UNITS = 32  # hidden units per `n_units`
 PARTS = 2  # parts of a batch that are unrolled side by side
@@ -76,8 +76,9 @@ class SQAIRCell(snt.RNNCore):
         )
         slots, next_state = self._keep(propagated, discovered, state)
         kept_slots = tf.expand_dims(tf.cast(slots, tf.float32), -1)
+        kept = KeptObjects(next_state.what, next_state.where, next_state.presence, next_state.object_ids)
         outputs = CellOutputs(
-            propagated.objects, discovered, propagated.prior_state, next_state.object_ids, kept_slots, summary
+            kept, propagated.objects, discovered, propagated.prior_state, kept_slots, summary
         )
         return outputs, next_state
 
@@ -120,7 +121,8 @@ class SQAIRCell(snt.RNNCore):
         """Shapes of `CellOutputs`, without the rows."""
         what, where, one, hidden = self._sizes(self._n_what, 4, 1, self._hidden_size)
         objects = SlotObjects(what, where, one, one, what, what, where, where)
-        return CellOutputs(objects, objects, hidden, one, one, tf.TensorShape([self._hidden_size]))
+        kept = KeptObjects(what, where, one, one)
+        return CellOutputs(kept, objects, objects, hidden, one, tf.TensorShape([self._hidden_size]))
 
     def _sizes(self, *sizes):
         return [tf.TensorShape([self._n_steps, size]) for size in sizes]
@@ -260,6 +262,52 @@ def _checked(value, name):
     return tf.debugging.check_numerics(value, f"{name} is not finite")
 
 
+class _Packing:
+    """Packs the tensors of a frame into two, `[R, n]`: the objects kept, and all else.
+
+    So the objects can be decoded without waiting until all else is unpacked. In both, fields of slots come first, then
+    those of rows.
+    """
+
+    def __init__(self, shapes):
+        """Args: shapes: `CellOutputs` of shapes without the rows."""
+        self.shapes = self._groups(shapes)
+
+    @staticmethod
+    def _groups(outputs):
+        return outputs.kept, outputs._replace(kept=())
+
+    def pack(self, outputs):
+        """`CellOutputs` of `[R, ...]` to a list of `[R, n]`."""
+        return [self._join(tf.nest.flatten(group)) for group in self._groups(outputs)]
+
+    def unpack(self, packed, rows):
+        """A list of `[T', R', n]` to `CellOutputs` of `[T, R, ...]`; `rows`: int or scalar tensor R."""
+        kept, others = [self._part(*pair, rows) for pair in zip(packed, self.shapes)]
+        return others._replace(kept=kept)
+
+    @staticmethod
+    def _join(tensors):
+        slots = ops.concat([x for x in tensors if x.shape.ndims == 3])
+        width = int(np.prod(slots.shape.as_list()[1:]))
+        return ops.concat([tf.reshape(slots, [-1, width])] + [x for x in tensors if x.shape.ndims == 2])
+
+    @staticmethod
+    def _part(packed, shapes, rows):
+        sizes = [size.as_list() for size in tf.nest.flatten(shapes)]
+        n_slots = sizes[0][0]
+        widths, row_widths = [[size[-1] for size in sizes if len(size) == n] for n in (2, 1)]
+        width = n_slots * sum(widths)
+        packed.set_shape([None, None, width + sum(row_widths)])
+        packed = ops.split_first(ops.merge(packed), rows)
+        packed.set_shape([None, rows if isinstance(rows, int) else None, None])
+        slots, *of_rows = tf.split(packed, [width] + row_widths, axis=-1) if row_widths else [packed]
+        slots = ops.split_first(tf.reshape(slots, [-1, n_slots, sum(widths)]), rows)
+        of_slots, of_rows = iter(tf.split(slots, widths, axis=-1)), iter(of_rows)
+        fields = [next(of_slots) if len(size) == 2 else next(of_rows) for size in sizes]
+        return tf.nest.pack_sequence_as(shapes, fields)
+
+
 def _unroll(cell, inputs, k_particles, parts):
     """Scans the cell over time, for parts of the batch side by side.
 
@@ -282,7 +330,7 @@ def _unroll(cell, inputs, k_particles, parts):
     states = [cell.initial_state(part_size * k_particles)] * parts
     length = tf.shape(inputs.image)[0]
     deferred = DeferredGradients(length)
-    per_slot = [size for size in tf.nest.flatten(cell.output_size) if len(size) == 2]
+    packing = _Packing(cell.output_size)
 
     def unstack(tensor):
         return tf.TensorArray(tensor.dtype, length, element_shape=tensor.shape[1:]).unstack(tensor)
@@ -301,32 +349,9 @@ def _unroll(cell, inputs, k_particles, parts):
             outputs, next_state = cell(frame, state)
         for tensor, like in zip(tf.nest.flatten(next_state), tf.nest.flatten(state)):
             tensor.set_shape(like.shape)
-        return index + 1, results.write(index, _pack(outputs)), others + [next_state]
+        results = [array.write(index, packed) for array, packed in zip(results, packing.pack(outputs))]
+        return index + 1, results, others + [next_state]
 
-    def _pack(outputs):
-        """All of a frame in one `[R, n]` tensor: fields of slots first, then those of rows."""
-        flat = tf.nest.flatten(outputs)
-        slots = ops.concat([x for x in flat if x.shape.ndims == 3])
-        width = int(np.prod(slots.shape.as_list()[1:]))
-        return ops.concat([tf.reshape(slots, [-1, width])] + [x for x in flat if x.shape.ndims == 2])
-
-    def _unpack(packed):
-        sizes = tf.nest.flatten(cell.output_size)
-        n_slots, widths = per_slot[0][0].value, [size[1].value for size in per_slot]
-        row_widths = [size[0].value for size in sizes if len(size) == 1]
-        rows = batch_size * k_particles
-        packed = ops.split_first(ops.merge(packed), rows)
-        packed.set_shape(
-            [None, rows if isinstance(rows, int) else None, n_slots * sum(widths) + sum(row_widths)]
-        )
-        slots, *of_rows = tf.split(packed, [n_slots * sum(widths)] + row_widths, axis=-1)
-        slots = ops.split_first(tf.reshape(slots, [-1, n_slots, sum(widths)]), rows)
-        of_slots, of_rows = iter(tf.split(slots, widths, axis=-1)), iter(of_rows)
-        fields = [next(of_slots) if len(size) == 2 else next(of_rows) for size in sizes]
-        return tf.nest.pack_sequence_as(cell.output_size, fields)
-
-    results = tf.TensorArray(tf.float32, length)
+    results = [tf.TensorArray(tf.float32, length) for _ in packing.shapes]
     _, results, _ = tf.while_loop(lambda index, *_: index < length, step, (0, results, states))
-    packed = results.stack()
-    packed.set_shape([None, None, sum(int(np.prod(size)) for size in tf.nest.flatten(cell.output_size))])
-    return _unpack(packed)
+    return packing.unpack([array.stack() for array in results], batch_size * k_particles)

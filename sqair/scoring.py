@@ -48,7 +48,7 @@ class Scoring(snt.AbstractModule):
         inferred = tf.nest.map_structure(ops.merge, inferred)
         slots = tf.cast(tf.squeeze(inferred.kept_slots, axis=-1), tf.int32)
 
-        kept = _take(inferred.propagated, inferred.discovered, slots)
+        kept = inferred.kept
         past_what, past_where, past_presence = ops.split_like(
             _one_step_later(ops.concat(kept[:3]), rows), kept[:3]
         )
@@ -66,7 +66,8 @@ class Scoring(snt.AbstractModule):
             inferred, (past_what, past_where), exists, past_logit, propagated_logit, noise
         )
         discovery = self._discovery(inferred, discovered_logit, possible, prior_logit, is_later, noise)
-        outputs = _step_outputs(kept, logit, last(inferred.object_ids), propagation, discovery)
+        statistics = _take(inferred.propagated, inferred.discovered, slots)
+        outputs = _step_outputs(kept, statistics, logit, propagation, discovery)
         return tf.nest.map_structure(lambda x: ops.split_first(x, rows), outputs)
 
     def _propagation(self, inferred, past, exists, past_logit, logit, noise):
@@ -134,16 +135,20 @@ def _one_step_later(tensor, rows):
     return tf.concat([tf.zeros_like(tensor[:rows]), tensor[:-rows]], axis=0)
 
 
-def _step_outputs(kept, logit, object_ids, propagation, discovery):
+def _step_outputs(kept, statistics, logit, propagation, discovery):
     def total(log_probs):
         return tf.reduce_sum(log_probs.what + log_probs.where, axis=-1) + log_probs.presence
 
     return StepOutputs(
         Latents(kept.what, kept.where, tf.squeeze(kept.presence, axis=-1), logit),
         Posterior(
-            kept.what_loc, kept.what_scale, kept.where_loc, kept.where_scale, distributions.probability(logit)
+            statistics.what_loc,
+            statistics.what_scale,
+            statistics.where_loc,
+            statistics.where_scale,
+            distributions.probability(logit),
         ),
-        object_ids,
+        tf.squeeze(kept.object_ids, axis=-1),
         propagation,
         discovery,
         log_q=total(propagation.log_q) + total(discovery.log_q),

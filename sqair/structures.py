@@ -93,13 +93,22 @@ class SQAIRState(NamedTuple):
     last_id: Any  # [R, 1] float32, the last id used in each row, -1 if none
 
 
+class KeptObjects(NamedTuple):
+    """The objects of one frame, present ones first."""
+
+    what: Any  # [R, N, Z]
+    where: Any  # [R, N, 4] logits
+    presence: Any  # [R, N, 1] 0 or 1
+    object_ids: Any  # [R, N, 1] float32, -1 in absent slots
+
+
 class CellOutputs(NamedTuple):
     """What one time-step infers; `[T, R, ...]` for a sequence. Probabilities are computed for all frames at once."""
 
+    kept: KeptObjects
     propagated: SlotObjects
     discovered: SlotObjects
     prior_state: Any  # [R, N, D] of the propagation prior, after it has seen the last frame
-    object_ids: Any  # [R, N, 1] of the objects kept
     kept_slots: Any  # [R, N, 1] which of the 2 N slots (propagated, then discovered) were kept, in order
     propagated_summary: Any  # [R, D] encoding of the propagated objects
 
