@@ -76,9 +76,13 @@ class SlotRows:
         self._mask, self._n_slots, self._compact = mask, n_slots, compact
         self._slots = [tf.compat.v2.where(mask)[:, 0] if compact else mask]
         self._kept = [None]
+        self._at = self._sizes = (
+            None  # where all slots are in `[R * N]`, `[M, 1]`; how many rows each has, `[N]`
+        )
 
     def add(self, mask):
         """Adds the next slot; `mask`: `[m]` bool, in which rows of the last one it runs."""
+        self._at = self._sizes = None
         if self._compact:
             self._kept.append(tf.compat.v2.where(mask))
             self._slots.append(tf.gather_nd(self._slots[-1], self._kept[-1]))
@@ -96,14 +100,16 @@ class SlotRows:
     def gather(self, tensor):
         """`[R, N, ...]` to the rows of the first slot, then those of the second, and so on: `[M, ...]`."""
         if self._compact:
-            return tf.gather_nd(ops.merge(tensor), self._positions()[:, None])
+            return tf.gather_nd(ops.merge(tensor), self._positions())
         order = [1, 0] + list(range(2, tensor.shape.ndims))
         return ops.merge(tf.transpose(tensor, order))
 
     def split(self, tensor):
         """`[M, ...]` from `gather` to a list of N tensors of a slot each."""
         if self._compact:
-            return tf.split(tensor, tf.stack([tf.size(rows) for rows in self._slots]), num=self._n_slots)
+            if self._sizes is None:
+                self._sizes = tf.stack([tf.size(rows) for rows in self._slots])
+            return tf.split(tensor, self._sizes, num=self._n_slots)
         return tf.split(tensor, self._n_slots)
 
     def scatter(self, slots):
@@ -117,12 +123,27 @@ class SlotRows:
         if not self._compact:
             return self.scatter(self.split(tensor))
         rows, size = ops.rows_of(self._mask), tensor.shape[1].value
-        flat = tf.scatter_nd(self._positions()[:, None], tensor, _shape(rows * self._n_slots, tensor))
+        flat = tf.scatter_nd(self._positions(), tensor, _shape(rows * self._n_slots, tensor))
         flat.set_shape([rows * self._n_slots if isinstance(rows, int) else None, size])
         return tf.reshape(flat, [-1, self._n_slots, size])
 
+    def row_numbers(self):
+        """`[R, N]` int32: which row of a tensor from `gather` each slot has, counted from 1; 0 where nothing runs."""
+        if self._compact:
+            positions = self._positions()
+            numbers = tf.range(1, tf.size(positions) + 1, dtype=tf.int32)
+            rows = ops.rows_of(self._mask)
+            flat = tf.scatter_nd(positions, numbers, tf.cast([rows * self._n_slots], tf.int64))
+            return tf.reshape(flat, [self._mask.shape[0].value or -1, self._n_slots])
+        rows = ops.rows_of(self._mask)
+        numbers = tf.reshape(tf.range(1, rows * self._n_slots + 1), [self._n_slots, rows])
+        return tf.transpose(numbers * tf.cast(tf.stack(self._slots), tf.int32))
+
     def _positions(self):
-        return tf.concat([rows * self._n_slots + slot for slot, rows in enumerate(self._slots)], axis=0)
+        if self._at is None:
+            at = [rows * self._n_slots + slot for slot, rows in enumerate(self._slots)]
+            self._at = tf.concat(at, axis=0)[:, None]
+        return self._at
 
 
 def _shape(rows, tensor):

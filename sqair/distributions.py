@@ -51,11 +51,8 @@ class AffineDiagonalNormal(snt.AbstractModule):
             self._log_det = tf.reduce_sum(tf.math.log(tf.abs(tf.linalg.diag_part(self._mixing))))
 
     def mix(self, noise):
-        """Multiplies noise `[..., size]` by `I + M`; a sample is `loc + scale` times the result."""
-        multiply = snt.BatchApply(
-            lambda x: tf.matmul(x, self._mixing, transpose_b=True), noise.shape.ndims - 1
-        )
-        return multiply(noise)
+        """Multiplies noise `[m, size]` by `I + M`; a sample is `loc + scale` times the result."""
+        return tf.matmul(noise, self._mixing, transpose_b=True)
 
     def log_prob(self, noise, scale):
         """Log-density of the sample made from `noise` (before mixing): `[..., size]` to `[...]`.

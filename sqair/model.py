@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Sequential Attend, Infer, Repeat (Kosiorek et al. 2018, arXiv:1806.01794): one time-step, and the whole model."""
 
-import numpy as np
 import sonnet as snt
 import tensorflow as tf
 
@@ -14,7 +13,7 @@ from sqair.priors import DiscoveryPrior, PropagationPrior
 from sqair.propagation import Propagation, PropagationCore
 from sqair.scoring import Scoring
 from sqair.static_gradients import static_gradients
-from sqair.structures import CellOutputs, FrameInputs, KeptObjects, SequenceOutputs, SlotObjects, SQAIRState
+from sqair.structures import CellOutputs, FrameInputs, SequenceOutputs, SQAIRState, packed_widths
 
 UNITS = 32  # hidden units per `n_units`
 PARTS = 2  # parts of a batch that are unrolled side by side
@@ -45,15 +44,13 @@ class SQAIRCell(snt.RNNCore):
             what,
             where,
             presence,
-            *self._new_states(rows),
+            *[
+                tf.tile(x[:, None], tf.stack([rows, self._n_steps, 1]))
+                for x in (self._temporal_start, self._prior_start)
+            ],
             tf.fill(slots + [1], -1.0),
             tf.fill([rows, 1], -1.0),
         )
-
-    def _new_states(self, rows):
-        """The temporal and prior states of objects that have no past, `[R, N, D]` each."""
-        multiples = tf.stack([rows, self._n_steps, 1])
-        return [tf.tile(start[:, None], multiples) for start in (self._temporal_start, self._prior_start)]
 
     def _build(self, inputs, state):
         """One time-step.
@@ -74,12 +71,8 @@ class SQAIRCell(snt.RNNCore):
         discovered = self._discovery(
             inputs.image, inputs.image_encoding, image_index, summary, noise.discovery
         )
-        slots, next_state = self._keep(propagated, discovered, state)
-        kept_slots = tf.expand_dims(tf.cast(slots, tf.float32), -1)
-        kept = KeptObjects(next_state.what, next_state.where, next_state.presence, next_state.object_ids)
-        outputs = CellOutputs(
-            kept, propagated.objects, discovered, propagated.prior_state, kept_slots, summary
-        )
+        kept, next_state = self._keep(propagated, discovered, state)
+        outputs = CellOutputs(kept, propagated.packed, ops.concat(discovered), summary)
         return outputs, next_state
 
     def _summarise(self, objects):
@@ -94,21 +87,31 @@ class SQAIRCell(snt.RNNCore):
         return tf.reduce_sum(tf.reshape(summaries, [-1, self._n_steps, self._hidden_size]), axis=1)
 
     def _keep(self, propagated, discovered, state):
-        """Joins both kinds, keeps the present objects, and gives the new ones their ids and states."""
+        """Joins both kinds, keeps the present objects, and gives the new ones their ids and states.
+
+        Returns:
+            Tuple of the packed `KeptObjects` and the next `SQAIRState`.
+        """
         old = propagated.objects
         old_ids = old.presence * (state.object_ids + 1.0) - 1.0
         new_ids, last_id = ops.next_ids(state.last_id, tf.squeeze(discovered.presence, axis=-1))
-        fields = old.what, old.where, old.presence, propagated.temporal_state, propagated.prior_state, old_ids
-        new_states = self._new_states(ops.rows_of(state.last_id))
-        new = (
-            [discovered.what, discovered.where, discovered.presence]
-            + new_states
-            + [tf.expand_dims(new_ids, -1)]
-        )
-        both = tf.concat([ops.concat(fields), ops.concat(new)], axis=1)
+        fields = old.what, old.where, old.presence, old_ids
+        new = discovered.what, discovered.where, discovered.presence, tf.expand_dims(new_ids, -1)
         presence = tf.squeeze(tf.concat([old.presence, discovered.presence], axis=1), axis=-1)
         slots = ops.present_first(presence, self._n_steps)
-        return slots, SQAIRState(*ops.split_like(ops.take_slots(both, slots), fields), last_id)
+        kept = ops.take_slots(tf.concat([ops.concat(fields), ops.concat(new)], axis=1), slots)
+        what, where, presence, object_ids = ops.split_like(kept, fields)
+
+        old_rows = tf.expand_dims(propagated.row_numbers, -1)
+        rows = ops.merge(ops.take_slots(tf.concat([old_rows, tf.zeros_like(old_rows)], axis=1), slots))
+        states = [
+            tf.reshape(
+                tf.gather_nd(tf.concat([start, states], 0), rows), [-1, self._n_steps, self._hidden_size]
+            )
+            for start, states in zip((self._temporal_start, self._prior_start), propagated.states)
+        ]
+        kept = ops.concat([kept, tf.expand_dims(tf.cast(slots, tf.float32), -1)])
+        return kept, SQAIRState(what, where, presence, *states, object_ids, last_id)
 
     @property
     def state_size(self):
@@ -119,10 +122,9 @@ class SQAIRCell(snt.RNNCore):
     @property
     def output_size(self):
         """Shapes of `CellOutputs`, without the rows."""
-        what, where, one, hidden = self._sizes(self._n_what, 4, 1, self._hidden_size)
-        objects = SlotObjects(what, where, one, one, what, what, where, where)
-        kept = KeptObjects(what, where, one, one)
-        return CellOutputs(kept, objects, objects, hidden, one, tf.TensorShape([self._hidden_size]))
+        kept, propagated, discovered, _ = packed_widths(self._n_what)
+        sizes = [sum(tf.nest.flatten(widths)) for widths in (kept, propagated, discovered)]
+        return CellOutputs(*self._sizes(*sizes), tf.TensorShape([self._hidden_size]))
 
     def _sizes(self, *sizes):
         return [tf.TensorShape([self._n_steps, size]) for size in sizes]
@@ -262,52 +264,6 @@ def _checked(value, name):
     return tf.debugging.check_numerics(value, f"{name} is not finite")
 
 
-class _Packing:
-    """Packs the tensors of a frame into two, `[R, n]`: the objects kept, and all else.
-
-    So the objects can be decoded without waiting until all else is unpacked. In both, fields of slots come first, then
-    those of rows.
-    """
-
-    def __init__(self, shapes):
-        """Args: shapes: `CellOutputs` of shapes without the rows."""
-        self.shapes = self._groups(shapes)
-
-    @staticmethod
-    def _groups(outputs):
-        return outputs.kept, outputs._replace(kept=())
-
-    def pack(self, outputs):
-        """`CellOutputs` of `[R, ...]` to a list of `[R, n]`."""
-        return [self._join(tf.nest.flatten(group)) for group in self._groups(outputs)]
-
-    def unpack(self, packed, rows):
-        """A list of `[T', R', n]` to `CellOutputs` of `[T, R, ...]`; `rows`: int or scalar tensor R."""
-        kept, others = [self._part(*pair, rows) for pair in zip(packed, self.shapes)]
-        return others._replace(kept=kept)
-
-    @staticmethod
-    def _join(tensors):
-        slots = ops.concat([x for x in tensors if x.shape.ndims == 3])
-        width = int(np.prod(slots.shape.as_list()[1:]))
-        return ops.concat([tf.reshape(slots, [-1, width])] + [x for x in tensors if x.shape.ndims == 2])
-
-    @staticmethod
-    def _part(packed, shapes, rows):
-        sizes = [size.as_list() for size in tf.nest.flatten(shapes)]
-        n_slots = sizes[0][0]
-        widths, row_widths = [[size[-1] for size in sizes if len(size) == n] for n in (2, 1)]
-        width = n_slots * sum(widths)
-        packed.set_shape([None, None, width + sum(row_widths)])
-        packed = ops.split_first(ops.merge(packed), rows)
-        packed.set_shape([None, rows if isinstance(rows, int) else None, None])
-        slots, *of_rows = tf.split(packed, [width] + row_widths, axis=-1) if row_widths else [packed]
-        slots = ops.split_first(tf.reshape(slots, [-1, n_slots, sum(widths)]), rows)
-        of_slots, of_rows = iter(tf.split(slots, widths, axis=-1)), iter(of_rows)
-        fields = [next(of_slots) if len(size) == 2 else next(of_rows) for size in sizes]
-        return tf.nest.pack_sequence_as(shapes, fields)
-
-
 def _unroll(cell, inputs, k_particles, parts):
     """Scans the cell over time, for parts of the batch side by side.
 
@@ -330,7 +286,6 @@ def _unroll(cell, inputs, k_particles, parts):
     states = [cell.initial_state(part_size * k_particles)] * parts
     length = tf.shape(inputs.image)[0]
     deferred = DeferredGradients(length)
-    packing = _Packing(cell.output_size)
 
     def unstack(tensor):
         return tf.TensorArray(tensor.dtype, length, element_shape=tensor.shape[1:]).unstack(tensor)
@@ -349,9 +304,13 @@ def _unroll(cell, inputs, k_particles, parts):
             outputs, next_state = cell(frame, state)
         for tensor, like in zip(tf.nest.flatten(next_state), tf.nest.flatten(state)):
             tensor.set_shape(like.shape)
-        results = [array.write(index, packed) for array, packed in zip(results, packing.pack(outputs))]
+        results = [array.write(index, tensor) for array, tensor in zip(results, outputs)]
         return index + 1, results, others + [next_state]
 
-    results = [tf.TensorArray(tf.float32, length) for _ in packing.shapes]
+    results = [tf.TensorArray(tf.float32, length) for _ in cell.output_size]
     _, results, _ = tf.while_loop(lambda index, *_: index < length, step, (0, results, states))
-    return packing.unpack([array.stack() for array in results], batch_size * k_particles)
+    rows = batch_size * k_particles
+    whole = [ops.split_first(ops.merge(array.stack()), rows) for array in results]
+    for tensor, size in zip(whole, cell.output_size):
+        tensor.set_shape([None, rows if isinstance(rows, int) else None] + size.as_list())
+    return CellOutputs(*whole)

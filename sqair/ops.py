@@ -28,10 +28,14 @@ def concat(tensors):
     return tf.concat(tf.nest.flatten(tensors), axis=-1)
 
 
+def split(tensor, widths):
+    """Splits the last axis into parts as wide as a structure of ints says."""
+    return tf.nest.pack_sequence_as(widths, tf.split(tensor, tf.nest.flatten(widths), axis=-1))
+
+
 def split_like(tensor, structure):
     """Splits the last axis into parts as wide as those of a structure of tensors: the inverse of `concat`."""
-    widths = [part.shape.as_list()[-1] for part in tf.nest.flatten(structure)]
-    return tf.nest.pack_sequence_as(structure, tf.split(tensor, widths, axis=-1))
+    return split(tensor, tf.nest.map_structure(lambda part: part.shape.as_list()[-1], structure))
 
 
 def present_first(presence, n_keep):

@@ -2,7 +2,6 @@
 """Priors of discovery and propagation (sections 3.1 and 3.2 of the paper, appendix A)."""
 
 import math
-from typing import Any, NamedTuple
 
 import numpy as np
 import sonnet as snt
@@ -12,7 +11,7 @@ from sqair import ops
 from sqair.distributions import HALF_LOG_TWO_PI, AutoregressiveNormal
 from sqair.errors import UserError
 from sqair.networks import MLP, Linear, make_core, positive_scale
-from sqair.structures import LogProbs
+from sqair.structures import LogProbs, PropagationStatistics
 
 DISCOVERY_PRIORS = ("cat", "geom")
 PROPAGATION_PRIORS = ("rnn", "rw", "guided")
@@ -100,16 +99,6 @@ class DiscoveryPrior(snt.AbstractModule):
         logits = tf.nn.elu(self._logits(expected) + self._bias + is_later * self._later_bias)
         chosen = tf.one_hot(tf.cast(count, tf.int32), self._n_steps + 1)
         return tf.reduce_sum(tf.stop_gradient(chosen) * tf.nn.log_softmax(logits), axis=-1)
-
-
-class PropagationStatistics(NamedTuple):
-    """What the propagation prior says of one object."""
-
-    presence_logit: Any  # [m, 1]
-    where_loc: Any  # [m, 4]
-    what_loc: Any  # [m, Z]
-    where_scale: Any  # [m, 4]
-    what_scale: Any  # [m, Z]
 
 
 class PropagationPrior(snt.AbstractModule):

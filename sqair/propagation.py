@@ -49,8 +49,9 @@ class PropagationOutputs(NamedTuple):
     """Propagated objects of one frame, before any is dropped; zeros where nothing was to propagate."""
 
     objects: SlotObjects  # [R, N, n]
-    temporal_state: Any  # [R, N, D]
-    prior_state: Any  # [R, N, D]
+    packed: Any  # [R, N, n] the objects and what the prior says of them, `PropagationStatistics`
+    states: Any  # the temporal and the prior state of each object that was to propagate, `[M, D]` each
+    row_numbers: Any  # [R, N] int32 the row of each slot in the states, counted from 1; 0 if it has none
 
 
 class PropagationCore(snt.AbstractModule):
@@ -217,14 +218,18 @@ class Propagation(snt.AbstractModule):
 
         objects = self._core.prepare(padded_images, image_index, what, where, presence, temporal_state, noise)
         prior_state = self._prior.step(what, where, prior_state)
-        slots, carry = [], first_carry(self._start, n_rows, n_what, 0.0)
+        prior = self._prior(what, where, prior_state)
+        slots, temporal_states, carry = [], [], first_carry(self._start, n_rows, n_what, 0.0)
         pasts = zip(*[running.split(x) for x in objects])
         for slot, (index, past) in enumerate(zip(running.split(image_index), pasts)):
             carry = running.follow(carry, slot) if slot else running.take(carry, 0)
             objects, hidden, temporal_state = self._core(
                 padded_images, index, PastObject(*past), split_carry(carry, n_what)
             )
-            slots.append(ops.concat([objects, temporal_state]))
+            slots.append(ops.concat(objects))
+            temporal_states.append(temporal_state)
             carry = ops.concat([objects[:3], hidden])
-        objects, temporal_state = ops.split_like(running.scatter(slots), [objects, temporal_state])
-        return PropagationOutputs(objects, temporal_state, running.scatter_all(prior_state))
+        packed = running.scatter_all(ops.concat([tf.concat(slots, axis=0), prior]))
+        objects, _ = ops.split_like(packed, (objects, prior))
+        states = tf.concat(temporal_states, axis=0), prior_state
+        return PropagationOutputs(objects, packed, states, running.row_numbers())

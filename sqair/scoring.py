@@ -12,16 +12,22 @@ import tensorflow as tf
 
 from sqair import compaction, distributions, ops
 from sqair.priors import expected_propagations
-from sqair.structures import KindOutputs, Latents, LogProbs, Posterior, StepOutputs
+from sqair.structures import KindOutputs, Latents, LogProbs, Posterior, StepOutputs, packed_widths
 
 
 class ObjectScores(NamedTuple):
-    """Log-probabilities in nats of one object, each `[m, 1]`."""
+    """Log-probabilities in nats of one propagated object, and its logits, each `[m, 1]`."""
 
     log_q_what: Any
     log_q_where: Any
     log_p_what: Any
     log_p_where: Any
+    presence: Any
+    logit: Any  # the posterior's of presence
+    prior_logit: Any  # the prior's, from its network
+
+
+_NOT_PROPAGATED = ObjectScores(0.0, 0.0, 0.0, 0.0, 0.0, ops.ABSENT_LOGIT, ops.ABSENT_LOGIT)
 
 
 class Scoring(snt.AbstractModule):
@@ -46,67 +52,74 @@ class Scoring(snt.AbstractModule):
         """
         rows = ops.rows_of(inferred.propagated_summary, axis=1)
         inferred = tf.nest.map_structure(ops.merge, inferred)
-        slots = tf.cast(tf.squeeze(inferred.kept_slots, axis=-1), tf.int32)
-
-        kept = inferred.kept
-        past_what, past_where, past_presence = ops.split_like(
-            _one_step_later(ops.concat(kept[:3]), rows), kept[:3]
+        n_what = noise.propagation.what.shape.as_list()[-1]
+        widths = packed_widths(n_what)
+        kept, discovered = (
+            ops.split(inferred.kept, widths.kept),
+            ops.split(inferred.discovered, widths.discovered),
         )
+
         last = lambda x: tf.squeeze(x, axis=-1)  # noqa: E731
-        exists, found = last(past_presence), last(inferred.discovered.presence)
+        slots = tf.cast(last(kept.slots), tf.int32)
+        exists, found = _one_step_later(last(kept.presence), rows), last(discovered.presence)
         possible = tf.concat([tf.ones_like(found[:, :1]), found[:, :-1]], axis=1)
-        propagated_logit = ops.mask_absent_logit(last(inferred.propagated.presence_logit), exists)
-        discovered_logit = ops.mask_absent_logit(last(inferred.discovered.presence_logit), possible)
-        logits = tf.expand_dims(tf.concat([propagated_logit, discovered_logit], axis=1), -1)
+        scores = self._score_propagated(inferred.propagated, widths.propagated, exists, noise.propagation)
+        discovered_logit = ops.mask_absent_logit(last(discovered.presence_logit), possible)
+        logits = tf.expand_dims(tf.concat([scores.logit, discovered_logit], axis=1), -1)
         logit = last(ops.take_slots(logits, slots))
 
         past_logit = _one_step_later(logit, rows)
         is_later = _one_step_later(tf.ones_like(logit[:, :1]), rows)
-        propagation, prior_logit = self._propagation(
-            inferred, (past_what, past_where), exists, past_logit, propagated_logit, noise
+        propagation, prior_logit = self._propagation(scores, exists, past_logit)
+        discovery = self._discovery(
+            discovered,
+            discovered_logit,
+            possible,
+            inferred.propagated_summary,
+            prior_logit,
+            is_later,
+            noise.discovery,
         )
-        discovery = self._discovery(inferred, discovered_logit, possible, prior_logit, is_later, noise)
-        statistics = _take(inferred.propagated, inferred.discovered, slots)
+        statistics = _statistics(inferred, widths, slots)
         outputs = _step_outputs(kept, statistics, logit, propagation, discovery)
         return tf.nest.map_structure(lambda x: ops.split_first(x, rows), outputs)
 
-    def _propagation(self, inferred, past, exists, past_logit, logit, noise):
-        """`KindOutputs` and the prior's presence logits `[n, N]`."""
-        objects, noise = inferred.propagated, noise.propagation
+    def _score_propagated(self, packed, widths, exists, noise):
+        """`ObjectScores` of `[n, N]`."""
 
-        def score(
-            past_what, past_where, prior_state, what, where, what_scale, where_scale, what_noise, where_noise
-        ):
-            prior = self._propagation_prior(past_what, past_where, prior_state)
-            log_probs = ObjectScores(
-                distributions.sampled_normal_log_prob(what_noise, what_scale),
-                self._where_distribution.log_prob(where_noise, where_scale),
-                distributions.normal_log_prob(what, prior.what_loc, prior.what_scale),
-                distributions.normal_log_prob(where, prior.where_loc, prior.where_scale),
+        def score(packed, what_noise, where_noise):
+            objects, prior = ops.split(packed, widths)
+            log_probs = (
+                distributions.sampled_normal_log_prob(what_noise, objects.what_scale),
+                self._where_distribution.log_prob(where_noise, objects.where_scale),
+                distributions.normal_log_prob(objects.what, prior.what_loc, prior.what_scale),
+                distributions.normal_log_prob(objects.where, prior.where_loc, prior.where_scale),
             )
-            return tf.nest.map_structure(lambda x: tf.expand_dims(x, -1), log_probs), prior.presence_logit
+            return ObjectScores(
+                *[tf.expand_dims(x, -1) for x in log_probs],
+                objects.presence,
+                objects.presence_logit,
+                prior.presence_logit,
+            )
 
-        inputs = (*past, inferred.prior_state, objects.what, objects.where)
-        inputs += (objects.what_scale, objects.where_scale, noise.what, noise.where)
-        inputs = [ops.merge(x) for x in inputs]
+        inputs = [ops.merge(x) for x in (packed, noise.what, noise.where)]
         runs = tf.reshape(exists, [-1]) > 0.5
-        defaults = ObjectScores(0.0, 0.0, 0.0, 0.0), ops.ABSENT_LOGIT
-        scores, prior_logit = compaction.call_where(score, runs, inputs, defaults, self._compact)
-        per_slot = lambda x: tf.reshape(x, [-1, exists.shape.as_list()[1]])  # noqa: E731
-        scores = tf.nest.map_structure(per_slot, scores)
-        prior_logit = self._propagation_prior.presence_logit(per_slot(prior_logit), past_logit)
+        scores = compaction.call_where(score, runs, inputs, _NOT_PROPAGATED, self._compact)
+        return tf.nest.map_structure(lambda x: tf.reshape(x, [-1, exists.shape.as_list()[1]]), scores)
 
-        presence = tf.squeeze(objects.presence, axis=-1)
-        presence_log_q = exists * distributions.bernoulli_log_prob(presence, logit)
+    def _propagation(self, scores, exists, past_logit):
+        """`KindOutputs` and the prior's presence logits `[n, N]`."""
+        presence = scores.presence
+        prior_logit = self._propagation_prior.presence_logit(scores.prior_logit, past_logit)
+        presence_log_q = exists * distributions.bernoulli_log_prob(presence, scores.logit)
         presence_log_p = exists * distributions.bernoulli_log_prob(presence, prior_logit)
         total = lambda x: tf.reduce_sum(x, axis=-1)  # noqa: E731
         log_q = LogProbs(presence * scores.log_q_what, presence * scores.log_q_where, total(presence_log_q))
         log_p = LogProbs(presence * scores.log_p_what, presence * scores.log_p_where, total(presence_log_p))
         return KindOutputs(presence, exists * tf.exp(presence_log_q), log_q, log_p), prior_logit
 
-    def _discovery(self, inferred, logit, possible, prior_logit, is_later, noise):
+    def _discovery(self, objects, logit, possible, propagated_summary, prior_logit, is_later, noise):
         """`KindOutputs` of discovery."""
-        objects, noise = inferred.discovered, noise.discovery
         presence = tf.squeeze(objects.presence, axis=-1)
         latents = Latents(objects.what, objects.where, presence, logit)
         # What did not run has no scale to take a logarithm of.
@@ -120,14 +133,15 @@ class Scoring(snt.AbstractModule):
             distributions.count_log_prob(probs, tf.reduce_sum(presence, axis=-1)),
         )
         expected = expected_propagations(prior_logit)
-        log_p = self._discovery_prior(latents, inferred.propagated_summary, expected, is_later)
+        log_p = self._discovery_prior(latents, propagated_summary, expected, is_later)
         return KindOutputs(presence, probs, log_q, log_p)
 
 
-def _take(propagated, discovered, slots):
-    """The kept ones of both kinds' objects, `SlotObjects` of `[n, N, ...]`."""
-    both = tf.concat([ops.concat(propagated), ops.concat(discovered)], axis=1)
-    return ops.split_like(ops.take_slots(both, slots), propagated)
+def _statistics(inferred, widths, slots):
+    """What the kept ones of both kinds' objects were drawn from: `SlotObjects` of `[n, N, ...]`."""
+    size = sum(widths.discovered)
+    both = tf.concat([inferred.propagated[:, :, :size], inferred.discovered], axis=1)
+    return ops.split(ops.take_slots(both, slots), widths.discovered)
 
 
 def _one_step_later(tensor, rows):

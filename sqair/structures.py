@@ -100,17 +100,36 @@ class KeptObjects(NamedTuple):
     where: Any  # [R, N, 4] logits
     presence: Any  # [R, N, 1] 0 or 1
     object_ids: Any  # [R, N, 1] float32, -1 in absent slots
+    slots: Any  # [R, N, 1] float32, which of the 2 N slots (propagated, then discovered) they come from
+
+
+class PropagationStatistics(NamedTuple):
+    """What the propagation prior says of objects."""
+
+    presence_logit: Any  # [..., 1]
+    where_loc: Any  # [..., 4]
+    what_loc: Any  # [..., Z]
+    where_scale: Any  # [..., 4]
+    what_scale: Any  # [..., Z]
 
 
 class CellOutputs(NamedTuple):
-    """What one time-step infers; `[T, R, ...]` for a sequence. Probabilities are computed for all frames at once."""
+    """What one time-step infers; `[T, R, ...]` for a sequence. Probabilities are computed for all frames at once.
 
-    kept: KeptObjects
-    propagated: SlotObjects
-    discovered: SlotObjects
-    prior_state: Any  # [R, N, D] of the propagation prior, after it has seen the last frame
-    kept_slots: Any  # [R, N, 1] which of the 2 N slots (propagated, then discovered) were kept, in order
+    The structures of slots are packed: joined on the last axis, so that they leave the loop over time as they are.
+    """
+
+    kept: Any  # [R, N, n], `KeptObjects`
+    propagated: Any  # [R, N, n], `SlotObjects` and `PropagationStatistics`
+    discovered: Any  # [R, N, n], `SlotObjects`
     propagated_summary: Any  # [R, D] encoding of the propagated objects
+
+
+def packed_widths(n_what):
+    """`CellOutputs` of structures of ints: how wide the fields of what is packed are; `n_what`: int Z."""
+    slot = SlotObjects(n_what, 4, 1, 1, n_what, n_what, 4, 4)
+    statistics = PropagationStatistics(1, 4, n_what, 4, n_what)
+    return CellOutputs(KeptObjects(n_what, 4, 1, 1, 1), (slot, statistics), slot, None)
 
 
 class KindOutputs(NamedTuple):

@@ -178,11 +178,13 @@ def test_slots_are_gathered_split_and_scattered_back(compact, counts):
         results = [
             running.scatter([3.0 * slot for slot in slots]),
             running.scatter_all(running.gather(tensor)),
+            tf.gather(tf.concat([[[7.0, 7.0]], running.gather(tensor)], 0), running.row_numbers()),
         ]
         gradient = tf.convert_to_tensor(tf.gradients(results[0], tensor)[0])
-        tripled, same, gradient = run([*results, gradient])
+        tripled, same, numbered, gradient = run([*results, gradient])
     np.testing.assert_allclose(tripled, 3 * x * masks[..., None], rtol=1e-6)
     np.testing.assert_allclose(same, x * masks[..., None])
+    np.testing.assert_allclose(numbered, np.where(masks[..., None], x, 7))
     np.testing.assert_allclose(gradient, 3 * np.ones_like(x) * masks[..., None])
 
 

@@ -149,7 +149,7 @@ def test_compact_and_dense_models_are_the_same(models, inputs):
     norm = np.sqrt(sum(np.sum(np.square(g)) for g in gradients))
     assert norm > 1
     for variable, actual, expected in zip(models.variables, dense_gradients, gradients):
-        scale = max(np.linalg.norm(expected), 1e-3 * norm)
+        scale = max(np.linalg.norm(expected), 1e-2 * norm)  # sums of many terms may cancel
         assert np.linalg.norm(actual - expected) < 1e-4 * scale, variable.op.name
 
 
