@@ -10,7 +10,7 @@ from sqair import ops
 from sqair.compaction import SlotRows
 from sqair.distributions import probability
 from sqair.networks import MLP, WhereStatistics, make_core, positive_scale
-from sqair.structures import SlotObjects
+from sqair.structures import PackedObjects, SlotObjects
 
 
 class SlotCarry(NamedTuple):
@@ -30,6 +30,12 @@ def split_carry(carry, n_what):
     """`[m, Z + 5 + D]` to a `SlotCarry`."""
     n_object = n_what + 5
     return SlotCarry(*tf.split(carry, [n_object, carry.shape.as_list()[1] - n_object], axis=-1))
+
+
+def packed_objects(packed, n_what):
+    """`PackedObjects` of `[R, N, n]` that begins with what, where and presence; `n_what`: int Z."""
+    widths = n_what, 4, 1, packed.shape.as_list()[-1] - n_what - 5
+    return PackedObjects(*tf.split(packed, widths, axis=-1)[:3], packed)
 
 
 class DiscoveryCore(snt.AbstractModule):
@@ -116,7 +122,7 @@ class Discovery(snt.AbstractModule):
             noise: `StepNoise` of `[R, N, n]`.
 
         Returns:
-            `SlotObjects` of `[R, N, n]`; zeros where the slot before discovered nothing.
+            `PackedObjects`, of `SlotObjects` alone; zeros where the slot before discovered nothing.
         """
         n_rows, (n_slots, n_what) = ops.rows_of(summary), noise.what.shape.as_list()[1:]
         context = self._core.prepare(image_encoding, image_index, summary)
@@ -132,4 +138,4 @@ class Discovery(snt.AbstractModule):
             objects, hidden = self._core(padded_images, image_index, context, slot_noise, previous)
             slots.append(ops.concat(objects))
             carry = ops.concat([objects[:3], hidden])
-        return ops.split_like(running.scatter(slots), objects)
+        return packed_objects(running.scatter(slots), n_what)

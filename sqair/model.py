@@ -72,7 +72,7 @@ class SQAIRCell(snt.RNNCore):
             inputs.image, inputs.image_encoding, image_index, summary, noise.discovery
         )
         kept, next_state = self._keep(propagated, discovered, state)
-        outputs = CellOutputs(kept, propagated.packed, ops.concat(discovered), summary)
+        outputs = CellOutputs(kept, propagated.objects.packed, discovered.packed, summary)
         return outputs, next_state
 
     def _summarise(self, objects):

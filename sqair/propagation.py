@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from sqair import ops
 from sqair.compaction import SlotRows
-from sqair.discovery import first_carry, split_carry
+from sqair.discovery import first_carry, packed_objects, split_carry
 from sqair.distributions import AffineDiagonalNormal, probability
 from sqair.networks import (
     MIN_SCALE,
@@ -20,7 +20,7 @@ from sqair.networks import (
     make_core,
     positive_scale,
 )
-from sqair.structures import SlotObjects
+from sqair.structures import PackedObjects, SlotObjects
 
 GLIMPSE_SHIFT_HIDDEN = 128
 GLIMPSE_SHIFT_SCALE = 0.1  # how far the first glimpse may look away from the last location, in logits
@@ -48,8 +48,7 @@ class PastObject(NamedTuple):
 class PropagationOutputs(NamedTuple):
     """Propagated objects of one frame, before any is dropped; zeros where nothing was to propagate."""
 
-    objects: SlotObjects  # [R, N, n]
-    packed: Any  # [R, N, n] the objects and what the prior says of them, `PropagationStatistics`
+    objects: PackedObjects  # with what the prior says of them, `PropagationStatistics`
     states: Any  # the temporal and the prior state of each object that was to propagate, `[M, D]` each
     row_numbers: Any  # [R, N] int32 the row of each slot in the states, counted from 1; 0 if it has none
 
@@ -230,6 +229,5 @@ class Propagation(snt.AbstractModule):
             temporal_states.append(temporal_state)
             carry = ops.concat([objects[:3], hidden])
         packed = running.scatter_all(ops.concat([tf.concat(slots, axis=0), prior]))
-        objects, _ = ops.split_like(packed, (objects, prior))
         states = tf.concat(temporal_states, axis=0), prior_state
-        return PropagationOutputs(objects, packed, states, running.row_numbers())
+        return PropagationOutputs(packed_objects(packed, n_what), states, running.row_numbers())

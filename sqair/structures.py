@@ -81,6 +81,15 @@ class SlotObjects(NamedTuple):
     where_scale: Any  # [R, N, 4]
 
 
+class PackedObjects(NamedTuple):
+    """The `SlotObjects` of one frame and what else belongs to each, joined; what the next steps need of them apart."""
+
+    what: Any  # [R, N, Z]
+    where: Any  # [R, N, 4] logits
+    presence: Any  # [R, N, 1] 0 or 1
+    packed: Any  # [R, N, n] with the three above
+
+
 class SQAIRState(NamedTuple):
     """What one time-step hands to the next."""
 
