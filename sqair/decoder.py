@@ -67,20 +67,20 @@ class Decoder(snt.AbstractModule):
             `[n, N, g, g, C]`; zeros where nothing is present.
         """
         glimpses = compaction.call_where(
-            lambda x: self._scale * self._mlp(x),
-            tf.reshape(presence, [-1]) > 0.5,
-            [ops.merge(what)],
-            0.0,
-            self._compact,
+            self._decode, tf.reshape(presence, [-1]) > 0.5, [ops.merge(what)], 0.0, self._compact
         )
         n_slots, side = presence.shape.as_list()[1], self._glimpse_size
         return tf.reshape(glimpses, [-1, n_slots, side, side, self._image_shape[2]])
 
-    def _build(self, glimpses, where, presence):
+    def _decode(self, what):
+        """`[m, Z]` to `[m, g * g * C]`."""
+        return self._scale * self._mlp(what)
+
+    def _build(self, what, where, presence):
         """Paints n frames.
 
         Args:
-            glimpses: `[n, N, g, g, C]`, zeros where nothing is present.
+            what: `[n, N, Z]`.
             where: `[n, N, 4]` logits.
             presence: `[n, N]`, 0 or 1.
 
@@ -89,7 +89,7 @@ class Decoder(snt.AbstractModule):
         """
         size, image_size, n_slots = self._glimpse_size, self._image_shape[:2], presence.shape.as_list()[1]
         canvas = compaction.sum_where(
-            self._write, presence > 0.5, (ops.merge(glimpses), ops.merge(where)), self._compact
+            self._write, presence > 0.5, (ops.merge(what), ops.merge(where)), self._compact
         )
         canvas = tf.reshape(canvas, [-1] + list(self._image_shape))
         # One more row and column add the offset to the product, instead of another pass over all pixels.
@@ -111,13 +111,14 @@ class Decoder(snt.AbstractModule):
             background_std + mask * tf.fill([self._image_shape[2]], std - background_std),
         )
 
-    def _write(self, glimpses, where):
-        """`[m, g, g, C]` glimpses at `[m, 4]` locations to canvases `[m, H * W * C]`."""
+    def _write(self, what, where):
+        """Objects `[m, Z]` at `[m, 4]` locations to canvases `[m, H * W * C]`."""
         size, (height, width, channels) = self._glimpse_size, self._image_shape
         rows, columns = spatial_transformer.glimpse_pixels(where, (height, width), size)
         by_row, by_column = [spatial_transformer.bilinear_weights(x, size) for x in (rows, columns)]
+        glimpses = self._decode(what)
         if channels > 1:
-            glimpses = tf.transpose(glimpses, [0, 1, 3, 2])
+            glimpses = tf.transpose(tf.reshape(glimpses, [-1, size, size, channels]), [0, 1, 3, 2])
         stretched = tf.matmul(tf.reshape(glimpses, [-1, size * channels, size]), by_column, transpose_b=True)
         canvas = tf.matmul(by_row, tf.reshape(stretched, [-1, size, channels * width]))
         if channels > 1:

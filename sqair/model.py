@@ -239,21 +239,20 @@ class SQAIR(snt.AbstractModule):
         return _checked(outputs, "model") if self._debug else outputs
 
     def _decode(self, images, steps, k_particles):
-        """Decodes all objects at once, then paints frame by frame, so that canvases stay in the processor's cache."""
+        """Decodes and paints frame by frame: the cores share frames, and canvases stay in the processor's cache."""
         latents = steps.latents
-        rows = ops.rows_of(steps.log_q, axis=1)
-        glimpses = self._decoder.glimpses(ops.merge(latents.what), ops.merge(latents.presence))
-        glimpses = ops.split_first(glimpses, rows)
 
         def paint(frame):
-            image, glimpses, where, presence = frame
-            painting = self._decoder(glimpses, where, presence)
+            image, what, where, presence = frame
+            painting = self._decoder(what, where, presence)
             targets = ops.merge(tf.tile(image[:, None], [1, k_particles, 1, 1, 1]))
             return painting.canvas, self._decoder.log_likelihood(targets, painting)
 
-        frames = images, glimpses, latents.where, latents.presence
+        frames = images, latents.what, latents.where, latents.presence
         canvas, log_likelihood = tf.map_fn(paint, frames, dtype=(tf.float32, tf.float32))
         log_weights = log_likelihood + steps.log_p - steps.log_q
+        glimpses = self._decoder.glimpses(ops.merge(latents.what), ops.merge(latents.presence))
+        glimpses = ops.split_first(glimpses, ops.rows_of(steps.log_q, axis=1))  # to look at
         return SequenceOutputs(steps, canvas, glimpses, log_likelihood, log_weights)
 
 
