@@ -54,7 +54,7 @@ MUTATIONS = [
         "carry = ops.concat([objects[:2], 0.0 * objects.presence, hidden])",
     ),
     ("same noise for both kinds", "model.py", "summary, noise.discovery", "summary, noise.propagation"),
-    ("ids start again", "model.py", "fields), last_id)", "fields), state.last_id)"),
+    ("ids start again", "model.py", "object_ids, last_id)", "object_ids, state.last_id)"),
     (
         "absent objects summarised",
         "model.py",
@@ -92,7 +92,14 @@ MUTATIONS = [
     ),
     ("no determinant", "distributions.py", " - self._log_det", ""),
     ("locations in a row not one late", "distributions.py", "where[:, :-1]", "where[:, 1:]"),
-    ("biases' gradients of one row", "loop_gradients.py", "tf.reduce_sum(gradients, axis=0)", "gradients[0]"),
+    ("a new object with another's state", "model.py", "tf.zeros_like(old_rows)", "tf.ones_like(old_rows)"),
+    ("a bias added twice", "propagation.py", "(0, 2), bias=False", "(0, 2)"),
+    (
+        "biases' gradients of one row",
+        "loop_gradients.py",
+        "BiasAddGrad(out_backprop=gradients)",
+        "BiasAddGrad(out_backprop=gradients[:1])",
+    ),
     ("scale's gradient half done", "spatial_transformer.py", "raw_scale * (1.0 - raw_scale)", "raw_scale"),
     (
         "slopes with the wrong sign",
