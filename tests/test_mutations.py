@@ -92,7 +92,12 @@ MUTATIONS = [
     ),
     ("no determinant", "distributions.py", " - self._log_det", ""),
     ("locations in a row not one late", "distributions.py", "where[:, :-1]", "where[:, 1:]"),
-    ("a new object with another's state", "model.py", "tf.zeros_like(old_rows)", "tf.ones_like(old_rows)"),
+    (
+        "states of other objects",
+        "compaction.py",
+        "tf.range(1, tf.size(positions) + 1,",
+        "tf.range(tf.size(positions),",
+    ),
     ("a bias added twice", "propagation.py", "(0, 2), bias=False", "(0, 2)"),
     (
         "biases' gradients of one row",
