@@ -241,12 +241,12 @@ class SQAIR(snt.AbstractModule):
     def _decode(self, images, steps, k_particles):
         """Decodes and paints frame by frame: the cores share frames, and canvases stay in the processor's cache."""
         latents = steps.latents
+        image_index = ops.range_of(ops.rows_of(steps.log_q, axis=1)) // k_particles
 
         def paint(frame):
             image, what, where, presence = frame
-            painting = self._decoder(what, where, presence)
-            targets = ops.merge(tf.tile(image[:, None], [1, k_particles, 1, 1, 1]))
-            return painting.canvas, self._decoder.log_likelihood(targets, painting)
+            canvas = self._decoder(what, where, presence)
+            return canvas, self._decoder.log_likelihood(tf.gather(image, image_index), canvas)
 
         frames = images, latents.what, latents.where, latents.presence
         canvas, log_likelihood = tf.map_fn(paint, frames, dtype=(tf.float32, tf.float32))
