@@ -2,12 +2,14 @@
 """Sequential Attend, Infer, Repeat: a generative model of moving objects (arXiv:1806.01794)."""
 
 import importlib
+import os
 
-from sqair import _memory, _quiet  # before anything that imports TensorFlow
+from sqair import _quiet  # before anything that imports TensorFlow
 
 __version__ = "0.1.0"
 
-_memory.keep_freed_memory()
+# TensorFlow's own pool of memory: the C library's takes up to a tenth longer for an update.
+os.environ.setdefault("TF_CPU_ALLOCATOR_USE_BFC", "1")
 
 _PUBLIC = {
     "SQAIR": "model",

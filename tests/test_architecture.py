@@ -22,7 +22,7 @@ LAYERS = (
     ("compaction",),
     ("ops", "noise", "lean_graph", "loop_gradients"),
     ("data", "metrics", "visualization"),
-    ("structures", "errors", "_quiet", "_memory"),
+    ("structures", "errors", "_quiet"),
 )
 LAYER_OF = {module: level for level, modules in enumerate(LAYERS) for module in modules}
 
@@ -37,9 +37,8 @@ LEAVES = {
     "lean_graph": set(),
     "loop_gradients": set(),
     "_quiet": set(),
-    "_memory": set(),
 }
-WITHOUT_TENSORFLOW = ("metrics", "visualization", "structures", "errors", "cli", "_quiet", "_memory")
+WITHOUT_TENSORFLOW = ("metrics", "visualization", "structures", "errors", "cli", "_quiet")
 TENSORFLOW = ("tensorflow", "tensorflow_core", "tensorflow_probability", "sonnet")
 READ_FLAGS = ("configs", "common_model_flags", "cli")
 
