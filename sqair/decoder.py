@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The decoder: objects to pixels (section 3.1 of the paper)."""
 
+from typing import Any, NamedTuple
+
 import numpy as np
 import sonnet as snt
 import tensorflow as tf
@@ -12,6 +14,13 @@ from sqair.networks import MLP, fixed_scalar
 MASK_STEEPNESS = 20.0
 MASK_OFFSET = 10.0
 _ONE_MORE_SLOT = [[0, 0], [0, 1], [0, 0]]
+
+
+class Painting(NamedTuple):
+    """The image model of n frames."""
+
+    canvas: Any  # [n, H, W, C] mean of each pixel
+    std: Any  # [n, H, W, C] deviation of each pixel
 
 
 class Decoder(snt.AbstractModule):
@@ -43,10 +52,9 @@ class Decoder(snt.AbstractModule):
             self._mean_image = tf.compat.v1.get_variable(
                 "mean_image", self._image_shape, initializer=background
             )
-            # The authors' release has two deviations, of objects and of background, that are always alike: it stores
-            # the square roots of both, whose product is either.
-            roots = [fixed_scalar(f"{part}_std_root", output_std**0.5) for part in ("output", "background")]
-            self._std = tf.multiply(*roots)
+            # The authors' release stores square roots.
+            self._root_std = fixed_scalar("output_std_root", output_std**0.5)
+            self._root_background_std = fixed_scalar("background_std_root", output_std**0.5)
 
     def glimpses(self, what, presence):
         """Appearance of each object before it is written.
@@ -77,7 +85,7 @@ class Decoder(snt.AbstractModule):
             presence: `[n, N]`, 0 or 1.
 
         Returns:
-            `[n, H, W, C]`: the mean of each pixel.
+            `Painting`.
         """
         size, image_size, n_slots = self._glimpse_size, self._image_shape[:2], presence.shape.as_list()[1]
         canvas = compaction.sum_where(
@@ -97,7 +105,11 @@ class Decoder(snt.AbstractModule):
         ]
         coverage = tf.matmul(covered_rows * steepness, covered_columns * offset, transpose_a=True)
         mask = tf.expand_dims(tf.sigmoid(coverage), -1)
-        return canvas + mask * self._mean_image
+        std, background_std = tf.square(self._root_std), tf.square(self._root_background_std)
+        return Painting(
+            canvas + mask * self._mean_image,
+            background_std + mask * tf.fill([self._image_shape[2]], std - background_std),
+        )
 
     def _write(self, what, where):
         """Objects `[m, Z]` at `[m, 4]` locations to canvases `[m, H * W * C]`."""
@@ -113,18 +125,19 @@ class Decoder(snt.AbstractModule):
             canvas = tf.transpose(tf.reshape(canvas, [-1, height, channels, width]), [0, 1, 3, 2])
         return tf.reshape(canvas, [-1, height * width * channels])
 
-    def log_likelihood(self, images, canvas):
-        """Log-likelihood in nats of `[n, H, W, C]` images, summed over pixels: `[n]`. `canvas`: their means."""
+    def log_likelihood(self, images, painting):
+        """Log-likelihood in nats of `[n, H, W, C]` images, summed over pixels: `[n]`."""
         n_pixels = int(np.prod(self._image_shape))
 
         @tf.custom_gradient
-        def log_density(canvas):
-            error = (tf.reshape(images, [-1, n_pixels]) - tf.reshape(canvas, [-1, n_pixels])) / self._std
-            squares = tf.reduce_sum(error * error, axis=-1)
+        def log_density(canvas, std):
+            error = (images - canvas) / std
+            squares, log_stds = [tf.reduce_sum(x, axis=[1, 2, 3]) for x in (error * error, tf.math.log(std))]
 
             def gradient(to_total):
-                return tf.reshape(tf.expand_dims(to_total, -1) / self._std * error, tf.shape(canvas))
+                weights = tf.reshape(to_total, [-1, 1, 1, 1]) / std
+                return weights * error, weights * (error * error - 1.0)
 
-            return -0.5 * squares - n_pixels * (tf.math.log(self._std) + HALF_LOG_TWO_PI), gradient
+            return -0.5 * squares - log_stds - n_pixels * HALF_LOG_TWO_PI, gradient
 
-        return log_density(canvas)
+        return log_density(painting.canvas, painting.std)

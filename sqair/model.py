@@ -245,8 +245,8 @@ class SQAIR(snt.AbstractModule):
 
         def paint(frame):
             image, what, where, presence = frame
-            canvas = self._decoder(what, where, presence)
-            return canvas, self._decoder.log_likelihood(tf.gather(image, image_index), canvas)
+            painting = self._decoder(what, where, presence)
+            return painting.canvas, self._decoder.log_likelihood(tf.gather(image, image_index), painting)
 
         frames = images, latents.what, latents.where, latents.presence
         canvas, log_likelihood = tf.map_fn(paint, frames, dtype=(tf.float32, tf.float32))
