@@ -77,7 +77,7 @@ class SlotRows:
         self._slots = [tf.compat.v2.where(mask)[:, 0] if compact else mask]
         self._kept = [None]
         self._at = self._sizes = (
-            None  # where all slots are in `[R * N]`, `[M, 1]`; how many rows each has, `[N]`
+            None  # made when asked for: places `[M, 1]` in `[R * N]`, rows of each slot `[N]`
         )
 
     def add(self, mask):
@@ -129,13 +129,12 @@ class SlotRows:
 
     def row_numbers(self):
         """`[R, N]` int32: which row of a tensor from `gather` each slot has, counted from 1; 0 where nothing runs."""
+        rows = ops.rows_of(self._mask)
         if self._compact:
             positions = self._positions()
             numbers = tf.range(1, tf.size(positions) + 1, dtype=tf.int32)
-            rows = ops.rows_of(self._mask)
             flat = tf.scatter_nd(positions, numbers, tf.cast([rows * self._n_slots], tf.int64))
             return tf.reshape(flat, [self._mask.shape[0].value or -1, self._n_slots])
-        rows = ops.rows_of(self._mask)
         numbers = tf.reshape(tf.range(1, rows * self._n_slots + 1), [self._n_slots, rows])
         return tf.transpose(numbers * tf.cast(tf.stack(self._slots), tf.int32))
 

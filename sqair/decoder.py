@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from sqair import compaction, ops, spatial_transformer
 from sqair.distributions import HALF_LOG_TWO_PI
-from sqair.networks import MLP, fixed_scalar
+from sqair.layers import MLP, fixed_scalar
 
 MASK_STEEPNESS = 20.0
 MASK_OFFSET = 10.0

@@ -9,7 +9,8 @@ import tensorflow as tf
 from sqair import ops
 from sqair.compaction import SlotRows
 from sqair.distributions import probability
-from sqair.networks import MLP, WhereStatistics, make_core, positive_scale
+from sqair.layers import MLP, make_core, positive_scale
+from sqair.networks import WhereStatistics
 from sqair.structures import PackedObjects, SlotObjects
 
 

@@ -8,7 +8,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from sqair import ops
-from sqair.networks import Linear, positive_scale
+from sqair.layers import Linear, positive_scale
 
 HALF_LOG_TWO_PI = 0.5 * math.log(2.0 * math.pi)
 MIN_COUNT_PROB = 1e-16

@@ -125,9 +125,8 @@ class _Layer:
             for array, size in zip(self._arrays, weights.shape.as_list())
         ]
         self._arrays, self._n_calls = None, 0  # whoever asks for gradients again gets another backward loop
-        if (
-            weights.shape[1].value < weights.shape[0].value
-        ):  # a product transposes its first factor: let it be narrow
+        size, output_size = weights.shape.as_list()
+        if output_size < size:  # a product transposes its first factor: let it be the narrow one
             to_weights = tf.transpose(tf.matmul(gradients, inputs, transpose_a=True))
         else:
             to_weights = tf.matmul(inputs, gradients, transpose_a=True)

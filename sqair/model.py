@@ -7,8 +7,9 @@ import tensorflow as tf
 from sqair import compaction, ops, spatial_transformer
 from sqair.decoder import Decoder
 from sqair.discovery import Discovery, DiscoveryCore
+from sqair.layers import MLP
 from sqair.loop_gradients import DeferredGradients
-from sqair.networks import MLP, GlimpseEncoder, ImageEncoder
+from sqair.networks import GlimpseEncoder, ImageEncoder
 from sqair.priors import DiscoveryPrior, PropagationPrior
 from sqair.propagation import Propagation, PropagationCore
 from sqair.scoring import Scoring
@@ -106,9 +107,9 @@ class SQAIRCell(snt.RNNCore):
         rows = ops.merge(ops.take_slots(tf.concat([old_rows, tf.zeros_like(old_rows)], axis=1), slots))
         states = [
             tf.reshape(
-                tf.gather_nd(tf.concat([start, states], 0), rows), [-1, self._n_steps, self._hidden_size]
+                tf.gather_nd(tf.concat([start, of_old], 0), rows), [-1, self._n_steps, self._hidden_size]
             )
-            for start, states in zip((self._temporal_start, self._prior_start), propagated.states)
+            for start, of_old in zip((self._temporal_start, self._prior_start), propagated.states)
         ]
         kept = ops.concat([kept, tf.expand_dims(tf.cast(slots, tf.float32), -1)])
         return kept, SQAIRState(what, where, presence, *states, object_ids, last_id)

@@ -10,7 +10,7 @@ import tensorflow as tf
 from sqair import ops
 from sqair.distributions import HALF_LOG_TWO_PI, AutoregressiveNormal
 from sqair.errors import UserError
-from sqair.networks import MLP, Linear, make_core, positive_scale
+from sqair.layers import MLP, Linear, make_core, positive_scale
 from sqair.structures import LogProbs, PropagationStatistics
 
 DISCOVERY_PRIORS = ("cat", "geom")

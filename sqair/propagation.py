@@ -10,16 +10,8 @@ from sqair import ops
 from sqair.compaction import SlotRows
 from sqair.discovery import first_carry, packed_objects, split_carry
 from sqair.distributions import AffineDiagonalNormal, probability
-from sqair.networks import (
-    MIN_SCALE,
-    MLP,
-    Linear,
-    SideBySide,
-    WhereStatistics,
-    fixed_scalar,
-    make_core,
-    positive_scale,
-)
+from sqair.layers import MIN_SCALE, MLP, Linear, SideBySide, fixed_scalar, make_core, positive_scale
+from sqair.networks import WhereStatistics
 from sqair.structures import PackedObjects, SlotObjects
 
 GLIMPSE_SHIFT_HIDDEN = 128
@@ -81,8 +73,8 @@ class PropagationCore(snt.AbstractModule):
         self._glimpse_encoder = glimpse_encoder
         self._n_what = n_what
         with self._enter_variable_scope():
-            widths = [hidden_size]
-            self._glimpse_shift = MLP([GLIMPSE_SHIFT_HIDDEN], 4, widths=widths, name="glimpse_shift")
+            hidden = [hidden_size]
+            self._glimpse_shift = MLP([GLIMPSE_SHIFT_HIDDEN], 4, widths=hidden, name="glimpse_shift")
             widths = [n_what, n_what + 5, n_what + 5, hidden_size]  # first glimpse, slot before, past object
             self.transition = make_core(transition, hidden_size, widths, "transition", "transition")
             widths = [hidden_size + 4 + 2 * n_what]
@@ -90,10 +82,9 @@ class PropagationCore(snt.AbstractModule):
             self._where = WhereStatistics(hidden_size, scale_bias, [hidden_size, 4, hidden_size])
             self._update_scale = fixed_scalar("where_update_scale", 1.0)
             self.where_distribution = AffineDiagonalNormal(4)
-            widths = [hidden_size]
-            what = Linear(2 * n_what, widths=widths, name="what_statistics")
+            what = Linear(2 * n_what, widths=hidden, name="what_statistics")
             self._min_scale = fixed_scalar("what_min_scale", MIN_SCALE)
-            gates = Linear(3 * n_what, tf.constant_initializer(GATE_BIAS), widths, name="what_gates")
+            gates = Linear(3 * n_what, tf.constant_initializer(GATE_BIAS), hidden, name="what_gates")
             self._what_and_gates = SideBySide(what.share(), gates.share())
             widths = [hidden_size, hidden_size, n_what]
             self._presence = MLP([hidden_size // 2], 1, step_bias, widths, name="presence")
@@ -215,12 +206,12 @@ class Propagation(snt.AbstractModule):
         temporal_state, prior_state = running.gather(past.temporal_state), running.gather(past.prior_state)
         image_index = running.gather(tf.tile(image_index[:, None], [1, n_slots]))
 
-        objects = self._core.prepare(padded_images, image_index, what, where, presence, temporal_state, noise)
+        pasts = self._core.prepare(padded_images, image_index, what, where, presence, temporal_state, noise)
         prior_state = self._prior.step(what, where, prior_state)
         prior = self._prior(what, where, prior_state)
         slots, temporal_states, carry = [], [], first_carry(self._start, n_rows, n_what, 0.0)
-        pasts = zip(*[running.split(x) for x in objects])
-        for slot, (index, past) in enumerate(zip(running.split(image_index), pasts)):
+        slot_inputs = zip(running.split(image_index), *[running.split(x) for x in pasts])
+        for slot, (index, *past) in enumerate(slot_inputs):
             carry = running.follow(carry, slot) if slot else running.take(carry, 0)
             objects, hidden, temporal_state = self._core(
                 padded_images, index, PastObject(*past), split_carry(carry, n_what)

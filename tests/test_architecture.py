@@ -19,6 +19,7 @@ LAYERS = (
     ("model", "baselines", "bounds"),
     ("discovery", "propagation", "decoder", "scoring"),
     ("priors", "spatial_transformer", "networks", "distributions", "static_gradients"),
+    ("layers",),
     ("compaction",),
     ("ops", "noise", "lean_graph", "loop_gradients"),
     ("data", "metrics", "visualization"),

@@ -19,24 +19,24 @@ GOLDEN = os.path.join(ROOT, "tests", "golden", "small.npz")
 MUTATIONS = [
     (
         "gates of the GRU in another order",
-        "networks.py",
+        "layers.py",
         "update, reset = tf.split(",
         "reset, update = tf.split(",
     ),
     (
         "no biases in the GRU",
-        "networks.py",
+        "layers.py",
         "tf.concat([b_z, b_r, b_h], 0)",
         "0.0 * tf.concat([b_z, b_r, b_h], 0)",
     ),
-    ("one bias of the RNN dropped", "networks.py", "b_in + b_state", "b_in"),
+    ("one bias of the RNN dropped", "layers.py", "b_in + b_state", "b_in"),
     (
         "no biases in layers",
         "loop_gradients.py",
         "tf.nn.bias_add(outputs, bias)",
         "tf.nn.bias_add(outputs, 0.0 * bias)",
     ),
-    ("a smaller least scale", "networks.py", "MIN_SCALE = 1e-2", "MIN_SCALE = 1e-3"),
+    ("a smaller least scale", "layers.py", "MIN_SCALE = 1e-2", "MIN_SCALE = 1e-3"),
     ("mask not applied", "networks.py", "glimpses *= mask", "glimpses *= 1.0"),
     ("no -1 in the scale of moves", "propagation.py", "raw_scale + RAW_SCALE_SHIFT", "raw_scale"),
     ("stored factor of moves ignored", "propagation.py", "self._update_scale * move", "move"),

@@ -7,7 +7,7 @@ import sonnet as snt
 import tensorflow.compat.v1 as tf
 from tf_run import run
 
-from sqair import networks, spatial_transformer
+from sqair import layers, networks, spatial_transformer
 from sqair.errors import UserError
 
 
@@ -36,7 +36,7 @@ def test_cores_are_those_of_sonnet(kind, sonnet_core):
     inputs = tf.constant(rng.normal(size=(2, 5, 4)), tf.float32)
     start = tf.constant(rng.normal(size=(5, 6)), tf.float32)
     results, feed, shapes = [], {}, []
-    for core in (networks.make_core(kind, 6, [4], "transition", "ours"), sonnet_core(6)):
+    for core in (layers.make_core(kind, 6, [4], "transition", "ours"), sonnet_core(6)):
         (_, state), variables = variables_of(core, inputs[0], start)
         output, state = core(inputs[1], state)
         names = sorted(variables)
@@ -58,7 +58,7 @@ def test_cores_are_those_of_sonnet(kind, sonnet_core):
 def test_cores_start_like_those_of_sonnet(kind, sonnet_core):
     """Variables are as spread as Sonnet's: fan-ins are those of the parts, not of a joined product."""
     spreads = []
-    for core in (networks.make_core(kind, 400, [50], "transition", "ours"), sonnet_core(400)):
+    for core in (layers.make_core(kind, 400, [50], "transition", "ours"), sonnet_core(400)):
         _, variables = variables_of(core, tf.zeros([1, 50]), tf.zeros([1, 400]))
         spreads.append({name: np.std(value) for name, value in run(variables).items()})
     for name, expected in spreads[1].items():
@@ -68,7 +68,7 @@ def test_cores_start_like_those_of_sonnet(kind, sonnet_core):
 @pytest.mark.parametrize("kind", ["LSTM", "gru", ""])
 def test_unknown_cores_are_refused_with_the_flag_and_the_known_ones(kind):
     with pytest.raises(UserError, match=r"--time_transition={} .*GRU, VanillaRNN".format(kind)):
-        networks.make_core(kind, 6, [4], "time_transition", "core")
+        layers.make_core(kind, 6, [4], "time_transition", "core")
 
 
 @pytest.mark.parametrize("kind", ["VanillaRNN", "GRU"])
@@ -77,7 +77,7 @@ def test_cores_take_their_input_in_parts(kind, early_state):
     rng = np.random.RandomState(0)
     parts = [tf.constant(rng.normal(size=(5, n)), tf.float32) for n in (2, 3, 4)]
     state = tf.constant(rng.normal(size=(5, 6)), tf.float32)
-    core = networks.make_core(kind, 6, [2, 3, 4], "transition", "core")
+    core = layers.make_core(kind, 6, [2, 3, 4], "transition", "core")
     whole, _ = core(tf.concat(parts, 1), state, parts=(0, 1, 2))
     share = core.share((0, 2))(tf.concat([parts[0], parts[2]], 1))
     state_share = core.state_share(state) if early_state else None
@@ -92,7 +92,7 @@ def test_cores_take_their_input_in_parts(kind, early_state):
 def test_layers_take_their_input_in_parts():
     rng = np.random.RandomState(0)
     parts = [tf.constant(rng.normal(size=(5, n)), tf.float32) for n in (2, 3)]
-    mlp = networks.MLP([7], 4, widths=[2, 3])
+    mlp = layers.MLP([7], 4, widths=[2, 3])
     whole = mlp(tf.concat(parts, 1), parts=(0, 1))
     actual, expected = run([mlp(parts[0], mlp.share((1,))(parts[1]), (0,)), whole])
     np.testing.assert_allclose(actual, expected, atol=1e-6)
@@ -100,13 +100,13 @@ def test_layers_take_their_input_in_parts():
 
 def test_layers_side_by_side():
     x = tf.constant(np.random.RandomState(0).normal(size=(5, 3)), tf.float32)
-    layers = (
-        networks.Linear(2, widths=[3], name="a"),
-        networks.Linear(4, tf.ones_initializer(), [3], name="b"),
+    pair = (
+        layers.Linear(2, widths=[3], name="a"),
+        layers.Linear(4, tf.ones_initializer(), [3], name="b"),
     )
-    shares = [layer.share() for layer in layers] + [layers[1].share(bias=False)]
-    expected = [layer(x) for layer in layers] + [layers[1](x) - 1.0]
-    actual, expected = run([networks.SideBySide(*shares)(x), expected])
+    shares = [layer.share() for layer in pair] + [pair[1].share(bias=False)]
+    expected = [layer(x) for layer in pair] + [pair[1](x) - 1.0]
+    actual, expected = run([layers.SideBySide(*shares)(x), expected])
     for a, e in zip(actual, expected):
         np.testing.assert_allclose(a, e, atol=1e-6)
 
@@ -114,7 +114,7 @@ def test_layers_side_by_side():
 @pytest.mark.parametrize("output_size", [None, 3])
 def test_multilayer_perceptron(output_size):
     x = np.random.RandomState(1).normal(size=(4, 5)).astype(np.float32)
-    outputs = networks.MLP([7, 6], output_size, output_bias=2.0)(tf.constant(x))
+    outputs = layers.MLP([7, 6], output_size, output_bias=2.0)(tf.constant(x))
     variables = tf.global_variables()
     values = random_values(variables)
     expected, n_layers = x, len(values) // 2
@@ -135,7 +135,7 @@ def test_multilayer_perceptron(output_size):
 
 def test_positive_scale():
     raw = np.array([-200.0, -1.0, 0.0, 3.0])
-    actual = run(networks.positive_scale(tf.constant(raw, tf.float32)))
+    actual = run(layers.positive_scale(tf.constant(raw, tf.float32)))
     np.testing.assert_allclose(actual, np.logaddexp(0, raw) + 0.01, rtol=1e-5)
 
 
