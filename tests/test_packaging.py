@@ -105,6 +105,22 @@ def test_neither_import_nor_first_session_prints_anything():
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
 
 
+@pytest.mark.parametrize("chosen, pool", [(None, True), ("0", False)])
+def test_memory_comes_from_the_pool_of_tensorflow_unless_its_user_chose(chosen, pool):
+    code = (
+        "import sqair, tensorflow.compat.v1 as tf\n"
+        "options, data = tf.RunOptions(trace_level=tf.RunOptions.FULL_TRACE), tf.RunMetadata()\n"
+        "with tf.Session() as session:\n"
+        "    session.run(tf.random.normal([9]) + 1.0, options=options, run_metadata=data)\n"
+        "nodes = [n for d in data.step_stats.dev_stats for n in d.node_stats]\n"
+        "print(*sorted({m.allocator_name for n in nodes for m in n.memory}))\n"
+    )
+    environment = {k: v for k, v in os.environ.items() if k != "TF_CPU_ALLOCATOR_USE_BFC"}
+    environment.update({"TF_CPU_ALLOCATOR_USE_BFC": chosen} if chosen else {})
+    printed = subprocess.check_output([sys.executable, "-c", code], cwd=ROOT, env=environment, text=True)
+    assert printed.strip() and ("bfc" in printed) == pool
+
+
 @pytest.mark.parametrize(
     "message, place, shown",
     [
