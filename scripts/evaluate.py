@@ -41,7 +41,8 @@ def main(flags):
     changes = {name: value for name, value in changes.items() if value is not None}
     folder = runs.find(flags.results_dir, flags.run_name, flags.run)
     evaluator, step = evaluation.open_run(folder, flags.checkpoint, **changes)
-    bar = functools.partial(tqdm, unit="batch", dynamic_ncols=True, disable=None)  # None: without a terminal
+    # Without a terminal, `disable=None` shows no bar.
+    bar = functools.partial(tqdm, unit="batch", dynamic_ncols=True, disable=None)
     numbers = evaluator.evaluate(flags.split, flags.fraction, flags.seq_len or None, progress=bar)
     if flags.json:
         print(json.dumps(dict(numbers, step=step, split=flags.split), indent=2))

@@ -76,9 +76,8 @@ class SlotRows:
         self._mask, self._n_slots, self._compact = mask, n_slots, compact
         self._slots = [tf.compat.v2.where(mask)[:, 0] if compact else mask]
         self._kept = [None]
-        self._at = self._sizes = (
-            None  # made when asked for: places `[M, 1]` in `[R * N]`, rows of each slot `[N]`
-        )
+        # Made when asked for: where all slots are in `[R * N]`, `[M, 1]`; how many rows each has, `[N]`.
+        self._at = self._sizes = None
 
     def add(self, mask):
         """Adds the next slot; `mask`: `[m]` bool, in which rows of the last one it runs."""

@@ -65,7 +65,7 @@ class SQAIRCell(snt.RNNCore):
         """
         k_particles = inputs.noise.discovery.presence.shape.as_list()[1]
         noise = tf.nest.map_structure(ops.merge, inputs.noise)
-        image_index = tf.convert_to_tensor(ops.range_of(ops.rows_of(state.last_id)) // k_particles)
+        image_index = tf.convert_to_tensor(ops.image_of_rows(ops.rows_of(state.last_id), k_particles))
 
         propagated = self._propagation(inputs.image, image_index, state, noise.propagation)
         summary = self._summarise(propagated.objects)
@@ -242,7 +242,8 @@ class SQAIR(snt.AbstractModule):
     def _decode(self, images, steps, k_particles):
         """Decodes and paints frame by frame: the cores share frames, and canvases stay in the processor's cache."""
         latents = steps.latents
-        image_index = ops.range_of(ops.rows_of(steps.log_q, axis=1)) // k_particles
+        rows = ops.rows_of(steps.log_q, axis=1)
+        image_index = ops.image_of_rows(rows, k_particles)
 
         def paint(frame):
             image, what, where, presence = frame
@@ -253,7 +254,7 @@ class SQAIR(snt.AbstractModule):
         canvas, log_likelihood = tf.map_fn(paint, frames, dtype=(tf.float32, tf.float32))
         log_weights = log_likelihood + steps.log_p - steps.log_q
         glimpses = self._decoder.glimpses(ops.merge(latents.what), ops.merge(latents.presence))
-        glimpses = ops.split_first(glimpses, ops.rows_of(steps.log_q, axis=1))  # to look at
+        glimpses = ops.split_first(glimpses, rows)  # to look at
         return SequenceOutputs(steps, canvas, glimpses, log_likelihood, log_weights)
 
 

@@ -87,6 +87,11 @@ def range_of(size):
     return np.arange(size, dtype=np.int32) if isinstance(size, int) else tf.range(size)
 
 
+def image_of_rows(rows, k_particles):
+    """`[rows]` int32, as `range_of`: the image of each row; row `b * K + k` is particle k of image b."""
+    return range_of(rows) // k_particles
+
+
 def sample_presence(noise, prob):
     """1 where `noise < prob`, else 0; a comparison has no gradient."""
     return tf.cast(noise < prob, tf.float32)
