@@ -30,8 +30,10 @@ from absl import flags
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
-from sqair import benchmarking, cli, runs
+from sqair import cli
 from sqair.errors import UserError
+from sqair.training import runs
+from sqair.verification import benchmark as benchmarking
 
 KINDS = ("train", "eval")
 flags.DEFINE_list("kind", list(KINDS), "What to measure: train, eval, or both with a comma between.")
@@ -134,7 +136,7 @@ def whole_numbers(name, texts):
 def measure_in_new_process(configuration, folder):
     """One measurement: a dict from `benchmarking.measure`."""
     arguments = json.dumps({"c": configuration, "folder": folder, "began": time.time()})
-    command = [sys.executable, "-m", "sqair.benchmarking", arguments]
+    command = [sys.executable, "-m", "sqair.verification.benchmark", arguments]
     root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     streams = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True)
     process = subprocess.Popen(command, cwd=root, env={**os.environ, "TMPDIR": folder}, **streams)

@@ -15,7 +15,8 @@ from absl import flags
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
-from sqair import cli, runs
+from sqair import cli
+from sqair.training import runs
 
 SCRIPTS = os.path.dirname(os.path.abspath(__file__))
 
@@ -41,7 +42,8 @@ def main(flags):
     call("train.py", *where, f"--train_itr={flags.train_itr}", *MODEL, *TRAINING, *REPORTS)
 
     print("\nChecking what it has learned ...", flush=True)
-    from sqair import evaluation, visualization
+    from sqair.evaluation import evaluator as evaluation
+    from sqair.evaluation import visualization
 
     folder = runs.find(RESULTS_DIR, RUN_NAME)
     evaluator, _ = evaluation.open_run(folder)
@@ -85,7 +87,7 @@ def empty_log_likelihood(images, output_std):
 
 def report(numbers, seen, empty):
     """Prints the checks; returns whether all hold. A model that draws nothing raises its bound, too."""
-    from sqair import metrics
+    from sqair.evaluation import metrics
 
     gain = numbers.data_ll - empty
     share = metrics.share_of_boxes_on_objects(

@@ -14,8 +14,9 @@ from absl import flags
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
-from sqair import cli, runs
+from sqair import cli
 from sqair.errors import UserError
+from sqair.training import runs
 
 flags.DEFINE_string("results_dir", "results", "Where runs are.")
 flags.DEFINE_string("run_name", "multi_mnist", "Name of the run.")
@@ -35,7 +36,7 @@ def main(flags):
         raise UserError(f"--fraction={flags.fraction} is refused: it must be above 0 and at most 1.")
     from tqdm import tqdm
 
-    from sqair import evaluation
+    from sqair.evaluation import evaluator as evaluation
 
     changes = dict(k_particles=flags.k_particles, batch_size=flags.batch_size, data_dir=flags.data)
     changes = {name: value for name, value in changes.items() if value is not None}

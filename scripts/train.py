@@ -15,9 +15,10 @@ from absl import flags
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
-from sqair import cli, runs
+from sqair import cli
 from sqair.errors import UserError
-from sqair.settings import ESTIMATORS, OPTIMISERS, Settings, from_flags
+from sqair.training import runs
+from sqair.training.settings import ESTIMATORS, OPTIMISERS, Settings, from_flags
 
 CONFIG_FLAGS = ("data_config", "model_config")
 # Flags that say where a run is and how it is started; they are not part of it.
@@ -85,8 +86,8 @@ with cli.group("Reports"):
 
 
 def main(flags, data_config, model_config):
-    from sqair import training  # imports TensorFlow, which `gpu` has to precede
-    from sqair.training_graph import TrainingGraph
+    from sqair.training import loop as training  # imports TensorFlow, which `gpu` has to precede
+    from sqair.training.graph import TrainingGraph
 
     settings = from_flags(flags)
     config_files = {"data_config": data_config.__file__, "model_config": model_config.__file__}

@@ -15,8 +15,8 @@ import sys
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 from sqair.errors import UserError
-from sqair.stored_case import load_case
-from sqair.verification import verify
+from sqair.verification.comparison import verify
+from sqair.verification.stored_case import load_case
 
 
 def main(paths):

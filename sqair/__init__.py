@@ -12,14 +12,14 @@ __version__ = "0.1.0"
 os.environ.setdefault("TF_CPU_ALLOCATOR_USE_BFC", "1")
 
 _PUBLIC = {
-    "SQAIR": "model",
-    "SQAIRCell": "model",
-    "SequenceBatch": "structures",
+    "SQAIR": "model.sqair",
+    "SQAIRCell": "model.sqair",
+    "SequenceBatch": "data.pipeline",
     "SequenceDataset": "data.pipeline",
-    "SequenceOutputs": "structures",
+    "SequenceOutputs": "model.structures",
     "UserError": "errors",
-    "evaluate": "objective",
-    "open_run": "evaluation",
+    "evaluate": "training.objective",
+    "open_run": "evaluation.evaluator",
 }
 __all__ = sorted(_PUBLIC)
 

@@ -9,7 +9,7 @@ from absl import flags
 
 from sqair.cli import group
 from sqair.errors import UserError
-from sqair.priors import parse_scale_prior
+from sqair.model.priors import parse_scale_prior
 
 with group("Model: what matters most"):
     flags.DEFINE_float(
@@ -106,7 +106,7 @@ with group("Model: computation"):
 
 
 def model_arguments(values):
-    """The arguments of `sqair.model.SQAIR` that these flags set.
+    """The arguments of `sqair.model.sqair.SQAIR` that these flags set.
 
     Args:
         values: parsed flags, or anything with their names as attributes.

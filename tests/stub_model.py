@@ -4,12 +4,12 @@
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from sqair.structures import (
+from sqair.data.pipeline import SequenceBatch
+from sqair.model.structures import (
     KindOutputs,
     Latents,
     LogProbs,
     Posterior,
-    SequenceBatch,
     SequenceOutputs,
     StepOutputs,
 )

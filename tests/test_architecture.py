@@ -9,37 +9,37 @@ import pytest
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
-# From top to bottom: a module imports from its own layer and those below it. `x` is sqair/x.py or sqair/x/.
+# From top to bottom: a module imports from its own layer and those below it, and modules form no circle.
 LAYERS = (
-    ("training", "training_graph", "evaluation", "reporting", "verification", "benchmarking"),
-    ("checkpoints", "curriculum", "provenance", "reference_names", "runs", "settings", "stored_case"),
+    ("training", "evaluation", "verification"),
     ("configs",),
     ("common_model_flags", "cli"),
-    ("objective",),
-    ("model", "baselines", "bounds"),
-    ("discovery", "propagation", "decoder", "scoring"),
-    ("priors", "spatial_transformer", "networks", "distributions", "static_gradients"),
-    ("layers",),
-    ("compaction",),
-    ("ops", "noise", "lean_graph", "loop_gradients"),
-    ("data", "metrics", "visualization"),
-    ("structures", "errors", "_quiet"),
+    ("model", "baselines"),
+    ("engine", "data"),
+    ("files", "errors", "_quiet"),
 )
-LAYER_OF = {module: level for level, modules in enumerate(LAYERS) for module in modules}
+LAYER_OF = {package: level for level, packages in enumerate(LAYERS) for package in packages}
 
-# Modules that import nothing else of the package.
-LEAVES = {
-    "bounds": {"structures", "errors"},
-    "metrics": {"structures", "errors"},
-    "visualization": {"structures", "errors", "metrics"},
-    "data": {"data", "structures", "errors"},
-    "structures": set(),
-    "errors": set(),
-    "lean_graph": set(),
-    "loop_gradients": set(),
-    "_quiet": set(),
-}
-WITHOUT_TENSORFLOW = ("metrics", "visualization", "structures", "errors", "cli", "_quiet")
+# What stays apart from everything but errors, files and itself.
+APART = (
+    "engine",
+    "data",
+    "files",
+    "errors",
+    "_quiet",
+    "model.bounds",
+    "model.structures",
+    "evaluation.metrics",
+)
+WITHOUT_TENSORFLOW = (
+    "errors",
+    "files",
+    "cli",
+    "_quiet",
+    "model.structures",
+    "evaluation.metrics",
+    "evaluation.visualization",
+)
 TENSORFLOW = ("tensorflow", "tensorflow_core", "tensorflow_probability", "sonnet")
 READ_FLAGS = ("configs", "common_model_flags", "cli")
 
@@ -62,9 +62,14 @@ def tree_of(path):
 
 
 def module_of(path):
-    """`sqair/data/mnist.py` is `data`, `sqair/ops.py` is `ops`, `sqair/__init__.py` is None."""
-    name = path.split("/")[1]
-    return None if name == "__init__.py" else name[: -len(".py")] if name.endswith(".py") else name
+    """`sqair/data/mnist.py` is `data.mnist`, `sqair/errors.py` is `errors`, `sqair/data/__init__.py` is `data`."""
+    parts = path[: -len(".py")].split("/")[1:]
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def package_of(module):
+    """`data.mnist` is of `data`."""
+    return module.split(".")[0]
 
 
 def imports(tree):
@@ -79,8 +84,15 @@ def imports(tree):
 
 
 def own_imports(tree):
-    """The modules of the package that a module imports."""
-    return {name.split(".")[1] for name in imports(tree) if name.startswith("sqair.")}
+    """The modules of the package that a module imports: `from sqair.data import mnist` is `data.mnist`."""
+    found = set()
+    for name in imports(tree):
+        parts = name.split(".")
+        while parts[0] == "sqair" and len(parts) > 1 and ".".join(parts[1:]) not in KNOWN:
+            parts.pop()
+        if parts[0] == "sqair" and len(parts) > 1:
+            found.add(".".join(parts[1:]))
+    return found
 
 
 def dotted(node):
@@ -99,21 +111,21 @@ def attributes(tree):
 LIBRARY = [path for path in sources("sqair") if path.endswith(".py")]
 PYTHON = [path for path in sources("sqair", "scripts", "tests", "setup.py") if path.endswith(".py")]
 MODULES = [path for path in LIBRARY if module_of(path)]
+KNOWN = {module_of(path) for path in MODULES}
 
 
 @pytest.mark.parametrize("path", MODULES)
 def test_imports_only_go_down(path):
-    module = module_of(path)
-    assert module in LAYER_OF, f"{path} has no layer in tests/test_architecture.py: give it one"
+    package = package_of(module_of(path))
+    assert package in LAYER_OF, f"{path} has no layer in tests/test_architecture.py: give it one"
     for other in own_imports(tree_of(path)):
-        assert other in LAYER_OF, f"{path} imports sqair.{other}, which has no layer"
-        assert LAYER_OF[other] >= LAYER_OF[module], f"{path} imports sqair.{other}, which stands above it"
+        assert LAYER_OF[package_of(other)] >= LAYER_OF[package], (
+            f"{path} imports sqair.{other}, which stands above it"
+        )
 
 
 def test_no_module_imports_itself_by_way_of_others():
-    edges = {}
-    for path in MODULES:
-        edges.setdefault(module_of(path), set()).update(own_imports(tree_of(path)) - {module_of(path)})
+    edges = {module_of(path): own_imports(tree_of(path)) - {module_of(path)} for path in MODULES}
     finished = set()
 
     def visit(module, trail):
@@ -127,9 +139,14 @@ def test_no_module_imports_itself_by_way_of_others():
         visit(module, [])
 
 
-@pytest.mark.parametrize("path", [path for path in MODULES if module_of(path) in LEAVES])
-def test_leaves_import_nothing_else_of_the_package(path):
-    others = own_imports(tree_of(path)) - LEAVES[module_of(path)]
+@pytest.mark.parametrize(
+    "path", [path for path in MODULES if module_of(path) in APART or package_of(module_of(path)) in APART]
+)
+def test_what_stays_apart_imports_nothing_else_of_the_package(path):
+    package = package_of(module_of(path))
+    others = {
+        other for other in own_imports(tree_of(path)) if package_of(other) not in (package, "errors", "files")
+    }
     assert not others, f"{path} imports {sorted(others)} of the package"
 
 
@@ -152,7 +169,7 @@ def test_the_library_imports_neither_scripts_nor_tests(path):
 
 @pytest.mark.parametrize("path", MODULES)
 def test_flags_are_read_in_scripts_and_configs_only(path):
-    if module_of(path) in READ_FLAGS:
+    if package_of(module_of(path)) in READ_FLAGS:
         return
     tree = tree_of(path)
     assert not [name for name in imports(tree) if name.startswith(("absl.flags", "absl.app", "argparse"))]
@@ -187,14 +204,6 @@ def test_every_source_names_its_licence_first():
         assert first == [line], path
 
 
-def test_the_readme_names_every_module():
-    named = read("README.md")
-    for path in LIBRARY:
-        assert os.path.basename(path) == "__init__.py" or f"`{path}`" in named, (
-            f"README.md has no line for {path}"
-        )
-
-
 def test_modules_say_what_they_hold():
     for path in LIBRARY:
         assert ast.get_docstring(tree_of(path)), path
@@ -202,9 +211,9 @@ def test_modules_say_what_they_hold():
 
 def test_the_reader_of_imports_sees_all_forms():
     tree = ast.parse(
-        "import sqair.model as m\nfrom sqair import ops, noise\nfrom sqair.data.mnist import x\n"
-        "def f():\n    from sqair.priors import y\n    return tf.contrib.rnn\nfrom . import z\n"
+        "import sqair.model.sqair as m\nfrom sqair import errors, cli\nfrom sqair.data.mnist import x\n"
+        "def f():\n    from sqair.model import priors\n    return tf.contrib.rnn\nfrom . import z\n"
     )
-    assert own_imports(tree) == {"model", "ops", "noise", "data", "priors"}
+    assert own_imports(tree) == {"model.sqair", "errors", "cli", "data.mnist", "model.priors"}
     assert "tf.contrib.rnn" in attributes(tree)
     assert "..z" in set(imports(tree))

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
-from sqair import benchmarking, noise
-from sqair.benchmarking import Counts, Sizes
-from sqair.model import SQAIR
+from sqair.model import noise
+from sqair.model.sqair import SQAIR
+from sqair.verification import benchmark as benchmarking
+from sqair.verification.benchmark import Counts, Sizes
 
 TESTS = os.path.dirname(os.path.abspath(__file__))
 SCRIPT = os.path.join(os.path.dirname(TESTS), "scripts", "benchmark.py")

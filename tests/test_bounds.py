@@ -9,9 +9,9 @@ import tensorflow.compat.v1 as tf
 from autograd import grad
 from tf_run import run
 
-from sqair import bounds
 from sqair.errors import UserError
-from sqair.evaluation import session_config
+from sqair.evaluation.evaluator import session_config
+from sqair.model import bounds
 
 SIZES = [(1, 2), (5, 3), (1, 5), (5, 1)]  # sequences, particles
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
-from sqair import checkpoints
 from sqair.errors import UserError
+from sqair.training import checkpoints
 
 DATA_ENDING = ".data-00000-of-00001"
 

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
-from sqair import curriculum
+from sqair.training import curriculum
 
 
 def lengths_oracle(steps, seq_len, stage_itr, data_seq_len):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from orderedattrdict import AttrDict
 
-from sqair.evaluation import Prediction
+from sqair.evaluation.evaluator import Prediction
 
 SCRIPT = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "scripts", "demo.py")
 

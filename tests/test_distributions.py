@@ -9,7 +9,7 @@ from autograd import elementwise_grad, grad
 from scipy import special, stats
 from tf_run import run
 
-from sqair import distributions
+from sqair.model import distributions
 
 
 def constant(value):

@@ -8,7 +8,7 @@ import pytest
 import tensorflow.compat.v1 as tf
 from tf_run import run
 
-from sqair.loop_gradients import DeferredGradients, affine
+from sqair.engine.loop_gradients import DeferredGradients, affine
 
 SIZE = 3
 

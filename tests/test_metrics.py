@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sqair import metrics
+from sqair.evaluation import metrics
 
 SHAPE = (20, 30, 1)
 

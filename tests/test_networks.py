@@ -7,8 +7,9 @@ import sonnet as snt
 import tensorflow.compat.v1 as tf
 from tf_run import run
 
-from sqair import layers, networks, spatial_transformer
+from sqair.engine import layers
 from sqair.errors import UserError
+from sqair.model import networks, spatial_transformer
 
 
 def random_values(variables, seed=0):

@@ -9,7 +9,7 @@ import tensorflow.compat.v1 as tf
 from scipy import stats
 from tf_run import run
 
-from sqair import noise
+from sqair.model import noise
 
 SIZES = dict(seq_len=3, batch_size=2, k_particles=4, n_steps=3, n_what=5)
 

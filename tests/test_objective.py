@@ -10,8 +10,9 @@ import reference_bounds
 import tensorflow.compat.v1 as tf
 from tf_run import run
 
-from sqair import objective
-from sqair.structures import KindOutputs, Latents, SequenceBatch, SequenceOutputs, StepOutputs
+from sqair.data.pipeline import SequenceBatch
+from sqair.model.structures import KindOutputs, Latents, SequenceOutputs, StepOutputs
+from sqair.training import objective
 
 T, N, SHAPE = 4, 3, (5, 4, 2)
 

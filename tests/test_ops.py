@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tf_run import run
 
-from sqair import ops
+from sqair.engine import ops
 
 
 class Pair(NamedTuple):

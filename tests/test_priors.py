@@ -12,9 +12,9 @@ from reference_propagation import propagation_prior
 from tf_run import run
 
 from sqair.errors import UserError
-from sqair.priors import DiscoveryPrior, PropagationPrior, expected_propagations
-from sqair.reference_names import reference_to_ours
-from sqair.structures import Latents
+from sqair.model.priors import DiscoveryPrior, PropagationPrior, expected_propagations
+from sqair.model.structures import Latents
+from sqair.verification.reference_names import reference_to_ours
 
 R, N, Z, D = 6, 3, 5, 32
 

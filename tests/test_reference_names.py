@@ -10,9 +10,9 @@ import reference_cases
 import tensorflow.compat.v1 as tf
 from reference_names import is_trainable, variable_shapes
 
-from sqair import noise
-from sqair.model import SQAIR
-from sqair.reference_names import reference_to_ours
+from sqair.model import noise
+from sqair.model.sqair import SQAIR
+from sqair.verification.reference_names import reference_to_ours
 
 GOLDEN = os.path.join(os.path.dirname(__file__), "golden")
 VARIANTS = [

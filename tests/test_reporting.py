@@ -7,7 +7,7 @@ import pytest
 import tensorflow.compat.v1 as tf
 
 from sqair.errors import UserError
-from sqair.reporting import Console, Metrics, TensorBoard, read_metrics
+from sqair.training.reporting import Console, Metrics, TensorBoard, read_metrics
 
 NUMBERS = {"seq_len": 3, "normalised_iwae": np.float32(1) / 3, "num_step_acc": 0.5}
 

@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from sqair import runs
 from sqair.errors import UserError
+from sqair.training import runs
 
 
 def test_runs_are_numbered_and_those_at_once_differ(tmp_path):
@@ -23,7 +23,7 @@ def test_runs_are_numbered_and_those_at_once_differ(tmp_path):
 
 
 def test_a_folder_has_one_writer_until_that_is_gone(tmp_path):
-    code = "import sys, time; from sqair import runs; run = runs.Run(sys.argv[1]);"
+    code = "import sys, time; from sqair.training import runs; run = runs.Run(sys.argv[1]);"
     code += "print('held', flush=True); time.sleep(60)"
     folder = str(tmp_path)
     holder = subprocess.Popen([sys.executable, "-c", code, folder], stdout=subprocess.PIPE)

@@ -8,8 +8,8 @@ import pytest
 import tensorflow.compat.v1 as tf
 from tf_run import run
 
-from sqair import spatial_transformer
-from sqair.spatial_transformer import boxes_from_logits, logits_from_boxes
+from sqair.model import spatial_transformer
+from sqair.model.spatial_transformer import boxes_from_logits, logits_from_boxes
 
 SHAPES = [((6, 9, 1), 5), ((9, 5, 3), 4), ((7, 7, 1), 7), ((12, 8, 2), 3)]  # images, glimpse size
 WHERE = np.array(

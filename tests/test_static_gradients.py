@@ -6,7 +6,7 @@ import pytest
 import tensorflow.compat.v1 as tf
 from tf_run import run
 
-from sqair.static_gradients import static_gradients
+from sqair.engine.static_gradients import static_gradients
 
 ROWS = None  # an unknown size
 BINARY = {

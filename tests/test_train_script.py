@@ -10,9 +10,9 @@ import tempfile
 
 import pytest
 
-from sqair import checkpoints
 from sqair.data import mnist, moving_mnist
-from sqair.reporting import read_metrics
+from sqair.training import checkpoints
+from sqair.training.reporting import read_metrics
 
 TESTS = os.path.dirname(os.path.abspath(__file__))
 SCRIPTS = os.path.join(os.path.dirname(TESTS), "scripts")
@@ -219,7 +219,7 @@ def test_flags_that_cannot_work_leave_nothing_behind(command, tmp_path):
 UNPRIVILEGED = """
 import os, runpy, sys
 sys.path[:0] = sys.argv[1:3]
-from sqair import runs
+from sqair.training import runs
 create = runs.create
 def create_unprivileged(*arguments):
     was_root = os.geteuid() == 0  # whom permissions do not hold

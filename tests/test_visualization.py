@@ -6,7 +6,7 @@ import pytest
 from matplotlib.colors import to_hex, to_rgb
 from PIL import Image
 
-from sqair import visualization
+from sqair.evaluation import visualization
 
 
 def example(seq_len=3, batch=2, slots=2, size=(20, 30), channels=1, seed=0):

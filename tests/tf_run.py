@@ -3,7 +3,7 @@
 
 import tensorflow.compat.v1 as tf
 
-from sqair.evaluation import session_config
+from sqair.evaluation.evaluator import session_config
 
 
 def run(fetches, feed=None):

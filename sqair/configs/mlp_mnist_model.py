@@ -2,7 +2,7 @@
 """Model: SQAIR with fully connected networks, as trained on moving MNIST by the paper."""
 
 from sqair.common_model_flags import model_arguments
-from sqair.model import SQAIR
+from sqair.model.sqair import SQAIR
 
 
 def load(flags, mean_image):
@@ -13,7 +13,7 @@ def load(flags, mean_image):
         mean_image: `[H, W, C]` float32 array in [0, 1], where the learned background starts.
 
     Returns:
-        `sqair.model.SQAIR`.
+        `sqair.model.sqair.SQAIR`.
 
     Raises:
         UserError: if a flag's value is refused.

@@ -1,14 +1,25 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Batches of sequences for TensorFlow, in an order that is a function of (seed, epoch)."""
 
+from typing import Any, NamedTuple
+
 import numpy as np
 import tensorflow as tf
 
 from sqair.data import storage
-from sqair.structures import SequenceBatch
 
 _PARALLEL_DECODING, _PREFETCHED_BATCHES = 2, 4
 _MAX_BATCHES = np.iinfo(np.int64).max
+
+
+class SequenceBatch(NamedTuple):
+    """A batch of annotated videos, time-major. What is not annotated has M = 0."""
+
+    images: Any  # [T, B, H, W, C] float32 in [0, 1]
+    boxes: Any  # [T, B, M, 4] float32 (y, x, h, w) in pixels, may reach beyond the image
+    presence: Any  # [T, B, M] float32, 1 where the object belongs to the frame (off the canvas still counts)
+    labels: Any  # [B, M] int32 class of each object, -1 where there is none
+    visible: Any  # [T, B, M] float32 in [0, 1], share of the object's area that can be seen
 
 
 class SequenceDataset:

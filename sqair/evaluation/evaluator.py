@@ -1,0 +1,261 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Evaluation in a graph of its own: the same code after a checkpoint of a training and offline."""
+
+import math
+import os
+from concurrent import futures
+from typing import Any, NamedTuple
+
+import tensorflow.compat.v1 as tf
+from attrdict import AttrDict
+from orderedattrdict import AttrDict as OrderedAttrDict
+
+from sqair import cli
+from sqair.data import workers
+from sqair.engine.lean_graph import LeanGraph
+from sqair.errors import UserError
+from sqair.model import noise
+from sqair.model.spatial_transformer import boxes_from_logits
+from sqair.model.sqair import PARTS
+from sqair.training import checkpoints, objective, runs
+from sqair.training.settings import from_flags as settings_from_flags
+
+
+class Prediction(NamedTuple):
+    """What a model sees in B sequences: NumPy arrays, one particle a sequence, drawn by importance weight."""
+
+    images: Any  # [T, B, H, W, C] in [0, 1]
+    reconstructions: Any  # [T, B, H, W, C]
+    boxes: Any  # [T, B, N, 4] (y, x, h, w) in pixels
+    presence: Any  # [T, B, N] 0 or 1
+    presence_prob: Any  # [T, B, N]
+    object_ids: Any  # [T, B, N], -1 where absent
+    glimpses: Any  # [T, B, N, g, g, C]
+    true_boxes: Any  # [T, B, M, 4]
+    true_presence: Any  # [T, B, M]
+
+
+def forward(model, batch, seq_len, step, kind, settings):
+    """The first frames of a batch through the model.
+
+    Args:
+        model: what a model config's `load` returns.
+        batch: `SequenceBatch`.
+        seq_len: scalar int32, how many frames.
+        step: scalar int64, keys the noise together with `settings.seed`.
+        kind: "train" or "eval", whose noise differs.
+        settings: `sqair.training.settings.Settings`.
+
+    Returns:
+        `ModelResult` and the shortened batch.
+    """
+    batch = batch._replace(
+        images=batch.images[:seq_len],
+        boxes=batch.boxes[:seq_len],
+        presence=batch.presence[:seq_len],
+        visible=batch.visible[:seq_len],
+    )
+    batch_size = batch.images.shape[1].value or tf.shape(batch.images)[1]
+    sample = noise.draw(
+        settings.seed, step, kind, seq_len, batch_size, settings.k_particles, model.n_steps, model.n_what
+    )
+    result = objective.evaluate(
+        model, batch, settings.k_particles, sample, estimator=settings.estimator, l2=settings.l2
+    )
+    return result, batch
+
+
+def session_config(num_threads):
+    """`tf.ConfigProto` for a number of threads (0: one for each core); takes GPU memory as needed.
+
+    Cores share operations, not the work within one: most products here are too small to be divided, and two halves of
+    a batch run side by side (`sqair.model.sqair.PARTS`). Grappler's rewriting is off: it gains nothing and delays the
+    start.
+    """
+    num_threads = num_threads or workers.available_cores()
+    config = tf.ConfigProto(
+        intra_op_parallelism_threads=max(num_threads // PARTS, 1),
+        inter_op_parallelism_threads=num_threads,
+        gpu_options=tf.GPUOptions(allow_growth=True),
+    )
+    config.graph_options.rewrite_options.disable_meta_optimizer = True
+    return config
+
+
+def open_run(folder, checkpoint=None, **changes):
+    """The model of a run, ready to evaluate.
+
+    Args:
+        folder: str, a run folder.
+        checkpoint: str, path of a checkpoint; the last complete one of the run by default.
+        changes: flags to use instead of the run's, e.g. `data_dir` or `k_particles`.
+
+    Returns:
+        Tuple of `Evaluator` of the run's "train" and "valid" data, and the number of updates it has seen.
+
+    Raises:
+        UserError: if something is missing or does not fit.
+    """
+    flags = AttrDict(runs.read_json(os.path.join(folder, "flags.json")))
+    flags.update(changes, estimator="reinforce")  # no gradient is taken, and one particle will do
+    data_config, model_config = (
+        cli.load_config(runs.config_file(folder, name)) for name in ("data_config", "model_config")
+    )
+    if checkpoint is None:
+        found = checkpoints.latest(os.path.join(folder, "checkpoints"))
+        if found is None:
+            raise UserError(f"Run {folder} has no complete checkpoint.")
+        checkpoint, values = found.path, found.values
+    else:
+        try:
+            values = checkpoints.read(checkpoint)
+        except ValueError as error:
+            raise UserError(str(error)) from None
+    data = data_config.load(flags)
+    mean_image = data.train.mean_image()
+    evaluator = Evaluator(lambda: model_config.load(flags, mean_image), data, settings_from_flags(flags))
+    evaluator.load(values, checkpoint)
+    return evaluator, int(values["global_step"])
+
+
+class Evaluator:
+    """A model that evaluates data sets, in a graph and session of its own."""
+
+    def __init__(self, make_model, data, settings):
+        """Builds the graph; `load` or `initialise` gives it its variables.
+
+        Args:
+            make_model: callable without arguments that builds the model in the default graph.
+            data: mapping of split -> `SequenceDataset`, all of the same sizes.
+            settings: `sqair.training.settings.Settings`.
+        """
+        self._data, self._settings = data, settings
+        self._graph = LeanGraph()
+        with self._graph.as_default():
+            tf.set_random_seed(settings.seed)  # of `initialise`
+            self._variables = self._build(make_model)
+            self._session = tf.Session(config=session_config(settings.num_threads))
+
+    def load(self, values, source="the checkpoint"):
+        """Sets the model's variables.
+
+        Args:
+            values: dict of variable name -> array, e.g. from `checkpoints.read`.
+            source: str, where they come from, for messages.
+
+        Raises:
+            UserError: if a variable is missing or has another shape.
+        """
+        with self._graph.as_default():
+            checkpoints.load(self._session, self._variables, values, source)
+
+    def initialise(self):
+        """Sets the model's variables to what a training starts from."""
+        with self._graph.as_default():
+            self._session.run(tf.variables_initializer(self._variables))
+
+    def evaluate(self, split, fraction=1.0, seq_len=None, should_stop=lambda: False, progress=iter):
+        """Means over the first sequences of a split, each sequence with the same weight.
+
+        Args:
+            split: str, which data set.
+            fraction: float in (0, 1], of the set's sequences, rounded up to whole batches.
+            seq_len: int, frames of each sequence; all by default.
+            should_stop: callable, asked between batches whether to give up.
+            progress: callable that wraps the range of the batches' numbers, to watch them go by, e.g. `tqdm`.
+
+        Returns:
+            `orderedattrdict.AttrDict` of name -> float, in the order of the model's scalars; None if stopped.
+
+        Raises:
+            UserError: if the sequences are shorter than `seq_len`.
+        """
+        dataset, batch_size = self._data[split], self._settings.batch_size
+        if seq_len and seq_len > dataset.seq_len:
+            raise UserError(f"--seq_len={seq_len} is refused: the sequences have {dataset.seq_len} frames.")
+        num_batches = math.ceil(fraction * dataset.num_sequences / batch_size)
+        self._open(dataset, batch_size)
+        fetches = self._index, self._count, dict(self._result.scalars)
+        feed = {self._seq_len: seq_len or dataset.seq_len}
+
+        def results(pool):
+            for first in range(0, num_batches, PARTS):
+                if should_stop():
+                    return
+                together = min(PARTS, num_batches - first)
+                yield from pool.map(lambda _: self._session.run(fetches, feed), range(together))
+
+        with futures.ThreadPoolExecutor(PARTS) as pool:  # a batch keeps one core busy
+            found = [result for _, result in zip(progress(range(num_batches)), results(pool))]
+        if len(found) < num_batches:
+            return None
+        _, counts, scalars = zip(*sorted(found, key=lambda result: result[0]))
+        total = sum(counts)
+        return OrderedAttrDict(
+            (name, sum(n * float(of_batch[name]) for n, of_batch in zip(counts, scalars)) / total)
+            for name in self._result.scalars
+        )
+
+    def stepper(self, split):
+        """A function that evaluates the next of endless full batches of a split and returns its scalars."""
+        dataset = self._data[split]
+        self._open(dataset, self._settings.batch_size, repeat=True)
+        scalars = dict(self._result.scalars)
+        return lambda: self._session.run(scalars, {self._seq_len: dataset.seq_len})
+
+    @property
+    def graph_nodes(self):
+        """The number of operations in the graph."""
+        return len(self._graph.get_operations())
+
+    def predict(self, split, num_sequences, seq_len=None):
+        """What the model sees in the first sequences of a split: a `Prediction`."""
+        dataset = self._data[split]
+        self._open(dataset, min(num_sequences, dataset.num_sequences))
+        return self._session.run(self._prediction, {self._seq_len: seq_len or dataset.seq_len})
+
+    def close(self):
+        """Frees the session."""
+        self._session.close()
+
+    def _build(self, make_model):
+        settings = self._settings
+        dataset = next(iter(self._data.values())).batches(settings.batch_size, repeat=False).enumerate()
+        with tf.device("/cpu:0"):
+            self._iterator = tf.data.Iterator.from_structure(
+                tf.data.get_output_types(dataset), tf.data.get_output_shapes(dataset)
+            )
+            self._index, batch = self._iterator.get_next()
+        self._seq_len = tf.placeholder(tf.int32, [], "seq_len")
+        model = make_model()
+        self._result, batch = forward(model, batch, self._seq_len, self._index, "eval", settings)
+        self._count = tf.shape(batch.images)[1]
+        self._prediction = self._predict(batch)
+        return tf.global_variables()
+
+    def _predict(self, batch):
+        settings, outputs = self._settings, self._result.outputs
+        steps = outputs.steps
+        particle = noise.resample(self._result.importance_weights, settings.seed, self._index)
+        rows = tf.range(self._count) * settings.k_particles + particle
+
+        def chosen(values):
+            return tf.gather(values, rows, axis=1)
+
+        image_size = batch.images.shape[2:4].as_list()
+        return Prediction(
+            images=batch.images,
+            reconstructions=chosen(outputs.canvas),
+            boxes=boxes_from_logits(chosen(steps.latents.where), image_size),
+            presence=chosen(steps.latents.presence),
+            presence_prob=chosen(steps.posterior.presence_prob),
+            object_ids=chosen(steps.object_ids),
+            glimpses=chosen(outputs.glimpses),
+            true_boxes=batch.boxes,
+            true_presence=batch.presence,
+        )
+
+    def _open(self, dataset, batch_size, repeat=False):
+        with self._graph.as_default():
+            batches = dataset.batches(batch_size, repeat=repeat).enumerate()  # the number is the noise's key
+            self._session.run(self._iterator.make_initializer(batches))

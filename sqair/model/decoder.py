@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The decoder: objects to pixels (section 3.1 of the paper)."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import sonnet as snt
+import tensorflow as tf
+
+from sqair.engine import active_slots as compaction
+from sqair.engine import ops
+from sqair.engine.layers import MLP, fixed_scalar
+from sqair.model import spatial_transformer
+from sqair.model.distributions import HALF_LOG_TWO_PI
+
+MASK_STEEPNESS = 20.0
+MASK_OFFSET = 10.0
+_ONE_MORE_SLOT = [[0, 0], [0, 1], [0, 0]]
+
+
+class Painting(NamedTuple):
+    """The image model of n frames."""
+
+    canvas: Any  # [n, H, W, C] mean of each pixel
+    std: Any  # [n, H, W, C] deviation of each pixel
+
+
+class Decoder(snt.AbstractModule):
+    """`p(x | z)`: writes each present object's glimpse where it belongs and adds a learned background."""
+
+    def __init__(
+        self, mean_image, glimpse_size, hidden_size, output_scale, output_std, compact=True, name="decoder"
+    ):
+        """Sets the decoder up.
+
+        Args:
+            mean_image: `[H, W, C]` float32 array, where the background starts.
+            glimpse_size: int g.
+            hidden_size: int D.
+            output_scale: float, where the factor on glimpses starts.
+            output_std: float > 0, the deviation of pixels, of objects and of background.
+            compact: decode only what is present?
+        """
+        super().__init__(name=name)
+        self._image_shape = tuple(mean_image.shape)
+        self._glimpse_size, self._compact = glimpse_size, compact
+        channels = self._image_shape[-1]
+        with self._enter_variable_scope():
+            self._mlp = MLP([hidden_size] * 2, glimpse_size**2 * channels)
+            self._scale = tf.compat.v1.get_variable(
+                "output_scale", [], initializer=tf.constant_initializer(output_scale)
+            )
+            background = tf.constant_initializer(mean_image)
+            self._mean_image = tf.compat.v1.get_variable(
+                "mean_image", self._image_shape, initializer=background
+            )
+            # The authors' release stores square roots.
+            self._root_std = fixed_scalar("output_std_root", output_std**0.5)
+            self._root_background_std = fixed_scalar("background_std_root", output_std**0.5)
+
+    def glimpses(self, what, presence):
+        """Appearance of each object before it is written.
+
+        Args:
+            what: `[n, N, Z]`.
+            presence: `[n, N]`, 0 or 1.
+
+        Returns:
+            `[n, N, g, g, C]`; zeros where nothing is present.
+        """
+        glimpses = compaction.call_where(
+            self._decode, tf.reshape(presence, [-1]) > 0.5, [ops.merge(what)], 0.0, self._compact
+        )
+        n_slots, side = presence.shape.as_list()[1], self._glimpse_size
+        return tf.reshape(glimpses, [-1, n_slots, side, side, self._image_shape[2]])
+
+    def _decode(self, what):
+        """`[m, Z]` to `[m, g * g * C]`."""
+        return self._scale * self._mlp(what)
+
+    def _build(self, what, where, presence):
+        """Paints n frames.
+
+        Args:
+            what: `[n, N, Z]`.
+            where: `[n, N, 4]` logits.
+            presence: `[n, N]`, 0 or 1.
+
+        Returns:
+            `Painting`.
+        """
+        size, image_size, n_slots = self._glimpse_size, self._image_shape[:2], presence.shape.as_list()[1]
+        canvas = compaction.sum_where(
+            self._write, presence > 0.5, (ops.merge(what), ops.merge(where)), self._compact
+        )
+        canvas = tf.reshape(canvas, [-1] + list(self._image_shape))
+        # One more row and column add the offset to the product, instead of another pass over all pixels.
+        steepness, offset = [np.full([n_slots + 1, 1], value, np.float32) for value in (MASK_STEEPNESS, 1.0)]
+        steepness[-1], offset[-1] = 1.0, -MASK_OFFSET
+        covered_rows, covered_columns = [
+            tf.pad(
+                tf.expand_dims(presence, -1) * spatial_transformer.bilinear_coverage(pixels, size),
+                _ONE_MORE_SLOT,
+                constant_values=1.0,
+            )
+            for pixels in spatial_transformer.glimpse_pixels(where, image_size, size)
+        ]
+        coverage = tf.matmul(covered_rows * steepness, covered_columns * offset, transpose_a=True)
+        mask = tf.expand_dims(tf.sigmoid(coverage), -1)
+        std, background_std = tf.square(self._root_std), tf.square(self._root_background_std)
+        return Painting(
+            canvas + mask * self._mean_image,
+            background_std + mask * tf.fill([self._image_shape[2]], std - background_std),
+        )
+
+    def _write(self, what, where):
+        """Objects `[m, Z]` at `[m, 4]` locations to canvases `[m, H * W * C]`."""
+        size, (height, width, channels) = self._glimpse_size, self._image_shape
+        rows, columns = spatial_transformer.glimpse_pixels(where, (height, width), size)
+        by_row, by_column = [spatial_transformer.bilinear_weights(x, size) for x in (rows, columns)]
+        glimpses = self._decode(what)
+        if channels > 1:
+            glimpses = tf.transpose(tf.reshape(glimpses, [-1, size, size, channels]), [0, 1, 3, 2])
+        stretched = tf.matmul(tf.reshape(glimpses, [-1, size * channels, size]), by_column, transpose_b=True)
+        canvas = tf.matmul(by_row, tf.reshape(stretched, [-1, size, channels * width]))
+        if channels > 1:
+            canvas = tf.transpose(tf.reshape(canvas, [-1, height, channels, width]), [0, 1, 3, 2])
+        return tf.reshape(canvas, [-1, height * width * channels])
+
+    def log_likelihood(self, images, painting):
+        """Log-likelihood in nats of `[n, H, W, C]` images, summed over pixels: `[n]`."""
+        n_pixels = int(np.prod(self._image_shape))
+
+        @tf.custom_gradient
+        def log_density(canvas, std):
+            error = (images - canvas) / std
+            squares, log_stds = [tf.reduce_sum(x, axis=[1, 2, 3]) for x in (error * error, tf.math.log(std))]
+
+            def gradient(to_total):
+                weights = tf.reshape(to_total, [-1, 1, 1, 1]) / std
+                return weights * error, weights * (error * error - 1.0)
+
+            return -0.5 * squares - log_stds - n_pixels * HALF_LOG_TWO_PI, gradient
+
+        return log_density(painting.canvas, painting.std)

@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Distributions of the model: Gaussians, the number of objects, locations in a row, correlated locations."""
+
+import math
+
+import sonnet as snt
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from sqair.engine import ops
+from sqair.engine.layers import Linear, positive_scale
+
+HALF_LOG_TWO_PI = 0.5 * math.log(2.0 * math.pi)
+MIN_COUNT_PROB = 1e-16
+WHERE_PRIOR_HIDDEN = 128
+
+
+def normal_log_prob(value, loc, scale):
+    """Log-density in nats of a diagonal Gaussian, summed over the last axis: `[..., n]` to `[...]`."""
+    error = (value - loc) / scale
+    return tf.reduce_sum(-0.5 * error * error - tf.math.log(scale) - HALF_LOG_TWO_PI, axis=-1)
+
+
+def sampled_normal_log_prob(noise, scale):
+    """Log-density of `loc + scale * noise` under Normal(loc, scale), summed over the last axis.
+
+    The same number and gradient as `normal_log_prob` at the sample, without the subtraction that cancels.
+    """
+    return -tf.reduce_sum(tf.math.log(scale), axis=-1) + _standard_log_density(noise)
+
+
+def _standard_log_density(noise):
+    """Log-density of standard normal noise, which is data: `[..., n]` to `[...]`."""
+    return tf.stop_gradient(tf.reduce_sum(-0.5 * noise * noise - HALF_LOG_TWO_PI, axis=-1))
+
+
+def bernoulli_log_prob(value, logit):
+    """Log-probability in nats of `value` in {0, 1}, element by element."""
+    return value * logit - tf.nn.softplus(logit)
+
+
+class AffineDiagonalNormal(snt.AbstractModule):
+    """A Gaussian with lower-triangular scale `L = diag(scale) (I + M)` with a learned lower-triangular M."""
+
+    def __init__(self, size, name="affine_diagonal_normal"):
+        """Args: size: int, the number of dimensions."""
+        super().__init__(name=name)
+        with self._enter_variable_scope(), tf.control_dependencies(None):
+            entries = tf.compat.v1.get_variable("cholesky_scale", [size * (size + 1) // 2])
+            self._mixing = tf.eye(size) + tfp.math.fill_triangular(entries)
+            self._log_det = tf.reduce_sum(tf.math.log(tf.abs(tf.linalg.diag_part(self._mixing))))
+
+    def mix(self, noise):
+        """Multiplies noise `[m, size]` by `I + M`; a sample is `loc + scale` times the result."""
+        return tf.matmul(noise, self._mixing, transpose_b=True)
+
+    def log_prob(self, noise, scale):
+        """Log-density of the sample made from `noise` (before mixing): `[..., size]` to `[...]`.
+
+        `log |det L|` takes absolute values: `1 + M_ii` may be negative.
+        """
+        return sampled_normal_log_prob(noise, scale) - self._log_det
+
+    def _build(self, loc, scale, mixed_noise):
+        return loc + scale * mixed_noise
+
+
+def probability(logit):
+    """The sigmoid, accurate where it is small too (`tf.sigmoid` returns 0 below about -18)."""
+    return tf.exp(tf.math.log_sigmoid(logit))
+
+
+def count_probabilities(presence_probs):
+    """Distribution of how many slots are present when slot n needs slot n - 1.
+
+    `q(k) = (1 - pi_{k+1}) prod_{n <= k} pi_n` for k < N and `q(N) = prod pi_n`, normalised. Written with plain
+    products, whose gradient is right at pi = 0.
+
+    Args:
+        presence_probs: `[rows, N]` in [0, 1].
+
+    Returns:
+        `[rows, N + 1]`, rows sum to one.
+    """
+    slots = tf.split(presence_probs, presence_probs.shape.as_list()[-1], axis=-1)
+    reached, columns = None, []
+    for prob in slots:
+        columns.append((1.0 - prob) if reached is None else (1.0 - prob) * reached)
+        reached = prob if reached is None else prob * reached
+    joint = ops.concat(columns + [reached])
+    return joint / tf.reduce_sum(joint, axis=-1, keepdims=True)
+
+
+def count_log_prob(probs, count):
+    """Log-probability of counts.
+
+    Args:
+        probs: `[rows, N + 1]`; the chosen entry is clipped to [1e-16, 1] with a straight-through gradient.
+        count: `[rows]` float32 in 0..N.
+
+    Returns:
+        `[rows]` nats.
+    """
+    chosen = tf.one_hot(tf.cast(count, tf.int32), probs.shape.as_list()[-1])
+    return tf.math.log(ops.straight_through_clip(tf.reduce_sum(chosen * probs, axis=-1), MIN_COUNT_PROB, 1.0))
+
+
+class AutoregressiveNormal(snt.AbstractModule):
+    """A Gaussian over the locations of slots in a row, each conditioned on the slot before.
+
+    `c = ELU(linear([s0; features]))`, `o_n = tanh(linear(where_{n-1}) + linear'(c))`, a readout of o_n gives the
+    statistics. Differs from a recurrent network in that `c`, not the last state, enters at every slot: the
+    recurrence runs through `where` alone, as in the authors' release.
+    """
+
+    def __init__(self, scale_prior, name="autoregressive_normal"):
+        """Args: scale_prior: two floats, where the mean of the scale logits starts (x, y)."""
+        super().__init__(name=name)
+        with self._enter_variable_scope():
+            self._first = tf.compat.v1.get_variable("first_where", [1, 4])
+            self._start = tf.compat.v1.get_variable("start", [1, 4], initializer=tf.zeros_initializer())
+            self._context = Linear(WHERE_PRIOR_HIDDEN, name="context")
+            self._where_to_hidden = Linear(4, name="where_to_hidden")
+            self._context_to_hidden = Linear(4, name="context_to_hidden")
+            bias = tf.constant_initializer(list(scale_prior) + [0.0, 0.0] + [1.0] * 4)
+            self._readout = Linear(8, bias, name="readout")
+
+    def _build(self, where, features):
+        """Log-density of each slot's location given the one before.
+
+        Args:
+            where: `[R, N, 4]` logits.
+            features: `[R, n]`.
+
+        Returns:
+            `[R, N]` nats.
+        """
+        rows, n_slots = tf.shape(where)[0], where.shape.as_list()[1]
+        start = tf.tile(self._start, tf.stack([rows, 1]))
+        context = self._context_to_hidden(tf.nn.elu(self._context(ops.concat([start, features]))))
+        first = tf.tile(self._first, tf.stack([rows, 1]))[:, None]
+        previous = tf.concat([first, where[:, :-1]], axis=1) if n_slots > 1 else first
+        previous = tf.reshape(self._where_to_hidden(tf.reshape(previous, [-1, 4])), [-1, n_slots, 4])
+        hidden = tf.reshape(tf.tanh(previous + context[:, None]), [-1, 4])
+        loc, scale = tf.split(tf.reshape(self._readout(hidden), [-1, n_slots, 8]), 2, axis=-1)
+        return normal_log_prob(where, loc, positive_scale(scale))

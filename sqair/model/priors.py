@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Priors of discovery and propagation (sections 3.1 and 3.2 of the paper, appendix A)."""
+
+import math
+
+import numpy as np
+import sonnet as snt
+import tensorflow as tf
+
+from sqair.engine import ops
+from sqair.engine.layers import MLP, Linear, make_core, positive_scale
+from sqair.errors import UserError
+from sqair.model.distributions import HALF_LOG_TWO_PI, AutoregressiveNormal
+from sqair.model.structures import LogProbs, PropagationStatistics
+
+DISCOVERY_PRIORS = ("cat", "geom")
+PROPAGATION_PRIORS = ("rnn", "rw", "guided")
+COUNT_HIDDEN = 10
+FIRST_FRAME_BIAS = 10.0  # after the first frame, nothing new is the likeliest by this many nats
+GUIDANCE = 0.1  # share of the network's output in the random-walk priors
+
+
+def parse_scale_prior(value):
+    """Two floats (x, y) from "-2" or "-2,-1", a number, or a list of one or two.
+
+    Raises:
+        ValueError: if it is none of these.
+    """
+    parts = value.strip("[]() ").replace(",", " ").split() if isinstance(value, str) else value
+    numbers = [float(part) for part in (parts if isinstance(parts, (list, tuple)) else [parts])]
+    if len(numbers) not in (1, 2) or not all(map(math.isfinite, numbers)):
+        raise ValueError(f"scale_prior takes one number or one per axis, such as -2 or -2,-1, not {value}")
+    return tuple(numbers * (2 // len(numbers)))
+
+
+class DiscoveryPrior(snt.AbstractModule):
+    """`p(number of new objects, what, where)` given what propagation expects and found."""
+
+    def __init__(
+        self, n_steps, kind, step_success_prob, scale_prior, recurrent_where, name="discovery_prior"
+    ):
+        """Sets the prior up.
+
+        Args:
+            n_steps: int N.
+            kind: "cat" (learned categorical) or "geom" (untruncated geometric).
+            step_success_prob: float, the geometric prior's success probability.
+            scale_prior: two floats, mean of the scale logits (x, y).
+            recurrent_where: bool; autoregressive locations, or independent ones with deviation 1.
+
+        Raises:
+            UserError: if `kind` is unknown.
+        """
+        super().__init__(name=name)
+        if kind not in DISCOVERY_PRIORS:
+            raise UserError(
+                "--disc_prior_type={} is not known: use {}.".format(kind, " or ".join(DISCOVERY_PRIORS))
+            )
+        self._n_steps, self._kind, self._success_prob = n_steps, kind, step_success_prob
+        self._where_loc = np.float32(list(scale_prior) + [0.0, 0.0])
+        with self._enter_variable_scope():
+            self._where = AutoregressiveNormal(scale_prior) if recurrent_where else None
+            if kind == "cat":
+                zeros = tf.zeros_initializer()
+                later = tf.constant_initializer([FIRST_FRAME_BIAS] + [0.0] * n_steps)
+                self._bias = tf.compat.v1.get_variable("count_bias", [n_steps + 1], initializer=zeros)
+                self._later_bias = tf.compat.v1.get_variable(
+                    "count_later_bias", [n_steps + 1], initializer=later
+                )
+                self._logits = MLP([COUNT_HIDDEN], n_steps + 1, name="count")
+
+    def _build(self, latents, propagated_summary, expected, is_later):
+        """Log-probabilities of discovered objects.
+
+        Args:
+            latents: `Latents` of the discovered slots, n rows of N.
+            propagated_summary: `[n, D]`, the encoding of the propagated objects.
+            expected: `[n, 1]`, how many objects the prior expects to be propagated (`expected_propagations`).
+            is_later: `[n, 1]` float32, 0 in the first frame and 1 in later ones.
+
+        Returns:
+            `LogProbs` in nats; what and where masked by presence.
+        """
+        presence, what = latents.presence, latents.what
+        what_log_prob = tf.reduce_sum(-0.5 * what * what - HALF_LOG_TWO_PI, axis=-1)
+        if self._where:
+            where_log_prob = self._where(latents.where, ops.concat([propagated_summary, expected]))
+        else:
+            error = latents.where - self._where_loc
+            where_log_prob = tf.reduce_sum(-0.5 * error * error - HALF_LOG_TWO_PI, axis=-1)
+        count = tf.reduce_sum(presence, axis=-1)
+        return LogProbs(
+            presence * what_log_prob, presence * where_log_prob, self._count(count, expected, is_later)
+        )
+
+    def _count(self, count, expected, is_later):
+        if self._kind == "geom":
+            return count * math.log(self._success_prob) + math.log1p(-self._success_prob)
+        logits = tf.nn.elu(self._logits(expected) + self._bias + is_later * self._later_bias)
+        chosen = tf.one_hot(tf.cast(count, tf.int32), self._n_steps + 1)
+        return tf.reduce_sum(tf.stop_gradient(chosen) * tf.nn.log_softmax(logits), axis=-1)
+
+
+class PropagationPrior(snt.AbstractModule):
+    """`p(what_t, where_t, presence_t | history of the object)`, each object by itself."""
+
+    def __init__(self, n_what, hidden_size, core, kind, step_bias, name="propagation_prior"):
+        """Sets the prior up.
+
+        Args:
+            n_what: int Z.
+            hidden_size: int D.
+            core: name of the recurrent core.
+            kind: "rnn" (the network's output), "rw" (random walk) or "guided" (random walk with a drift).
+            step_bias: float, added to the logit of staying.
+
+        Raises:
+            UserError: if `kind` or `core` is unknown.
+        """
+        super().__init__(name=name)
+        if kind not in PROPAGATION_PRIORS:
+            raise UserError(
+                "--prop_prior_type={} is not known: use one of {}.".format(
+                    kind, ", ".join(PROPAGATION_PRIORS)
+                )
+            )
+        self._n_what, self._kind, self._step_bias = n_what, kind, step_bias
+        with self._enter_variable_scope():
+            self.core = make_core(core, hidden_size, [n_what + 4], "prior_transition", "core")
+            self._readout = Linear(1 + 2 * (4 + n_what), name="readout")
+
+    def step(self, what_tm1, where_tm1, state):
+        """The recurrent core's next state from the last frame's object; `[m, Z]`, `[m, 4]`, `[m, D]` to `[m, D]`."""
+        return self.core(ops.concat([what_tm1, where_tm1]), state)[1]
+
+    def _build(self, what_tm1, where_tm1, state):
+        """`PropagationStatistics` from the last frame's object and the core's state after `step`.
+
+        The presence logit is the network's; `presence_logit` makes it the prior's.
+        """
+        widths = [1, 4, self._n_what, 4, self._n_what]
+        logit, where_loc, what_loc, where_scale, what_scale = tf.split(self._readout(state), widths, axis=-1)
+        if self._kind == "rw":
+            where_loc, what_loc = where_tm1, what_tm1
+        elif self._kind == "guided":
+            where_loc, what_loc = where_tm1 + GUIDANCE * where_loc, what_tm1 + GUIDANCE * what_loc
+        return PropagationStatistics(
+            logit + self._step_bias,
+            where_loc,
+            what_loc,
+            positive_scale(where_scale),
+            positive_scale(what_scale),
+        )
+
+    def presence_logit(self, logit, logit_tm1):
+        """The prior's presence logits `[R, N]` from the network's and the posterior's at t - 1, absent slots too."""
+        return logit if self._kind == "rnn" else logit_tm1 + GUIDANCE * logit
+
+
+def expected_propagations(prior_logit):
+    """How many objects the prior expects to stay: `sum_n (sigmoid(logit_n) - 0.5) / N`, `[R, N]` to `[R, 1]`."""
+    return (
+        tf.reduce_sum(tf.sigmoid(prior_logit) - 0.5, axis=-1, keepdims=True) / prior_logit.shape.as_list()[-1]
+    )

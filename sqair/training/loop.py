@@ -1,0 +1,222 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A training session: updates, and between them reports, evaluations, figures and checkpoints when due.
+
+Everything that happens at a step depends on the settings and the step alone, and what was written already is
+not done twice. So a session that ends at any point, kill -9 included, is continued by the next one as if it
+had not stopped.
+"""
+
+import os
+import signal
+import time
+
+from sqair.errors import UserError
+from sqair.evaluation.evaluator import Evaluator
+from sqair.training import checkpoints
+from sqair.training.graph import NonFiniteError
+from sqair.training.reporting import BATCH, TRAIN, VALID, Console, Metrics, TensorBoard
+from sqair.training.runs import replacing, writing_into
+
+ROLLING_SECONDS = 600.0
+FIGURE_SEQUENCES = 4
+
+
+class StopSignals:
+    """Notes SIGINT and SIGTERM instead of ending the process; a second one ends it."""
+
+    def __init__(self):
+        self.received = None
+        self._previous = {}
+
+    def __enter__(self):
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._previous[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(self, *_):
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def __bool__(self):
+        return self.received is not None
+
+    def _note(self, number, _):
+        self.received = signal.Signals(number)
+        self.__exit__()
+
+
+def train(run, graph, make_model, data, settings, checkpoint=None):
+    """Trains to `settings.train_itr`, or until SIGINT or SIGTERM.
+
+    Args:
+        run: `sqair.training.runs.Run` to write into; its session has begun.
+        graph: `TrainingGraph` of the same model, data, settings and checkpoint.
+        make_model: callable without arguments that builds the model in the default graph, for evaluation.
+        data: mapping of "train" and "valid" -> `SequenceDataset`.
+        settings: `sqair.training.settings.Settings`, checked.
+        checkpoint: `sqair.training.checkpoints.Checkpoint` that the graph goes on from; None if it starts.
+
+    Returns:
+        The `signal.Signals` that stopped it, or None if it trained to the end. All is saved in both cases.
+
+    Raises:
+        NonFiniteError: if a loss or gradient is not finite; the last checkpoint before that is kept.
+        UserError: if something can't be written.
+    """
+    with StopSignals() as stop:
+        session = _Session(run, graph, make_model, data, settings, checkpoint, stop)
+        try:
+            session.train()
+        except NonFiniteError as error:
+            raise session.explained(error) from error
+        finally:
+            session.close()
+        return stop.received
+
+
+class _Session:
+    """What `train` works with: the training graph, its evaluator, and where numbers and pictures go."""
+
+    def __init__(self, run, graph, make_model, data, settings, checkpoint, stop):
+        self._run, self._make_model, self._data, self._settings = run, make_model, data, settings
+        self._graph, self._stop = graph, stop
+        self._evaluator = None  # built when it is first needed: the first update need not wait for it
+        self._evaluator_step = None
+        last_step = None if checkpoint is None else checkpoint.step
+        self._saved_step, self._saved_time = last_step, time.time()
+        self._metrics = Metrics(run.metrics, graph.names, last_step)
+        self._tensorboard = TensorBoard(run.events, last_step)
+        self._console = Console(settings.train_itr, graph.step)
+
+    def train(self):
+        """Updates until the end or a signal, and saves."""
+        settings, graph = self._settings, self._graph
+        if graph.step == 0 and self._saved_step is None:
+            self._save(rolling=True)  # shows early whether checkpoints can be written
+        self._between_updates()
+        while graph.step < settings.train_itr and not self._stop:
+            due = (graph.step + 1) % settings.report_loss_every == 0
+            begin = time.time()
+            numbers = graph.update(with_numbers=due or self._console.wants_numbers)
+            self._console.step(time.time() - begin, numbers)
+            if due:
+                self._console.heartbeat(graph.step, numbers)
+                self._write(BATCH, numbers)
+            self._between_updates()
+        if graph.step != self._saved_step:
+            self._save(rolling=bool(self._stop))
+
+    def explained(self, error):
+        """A `NonFiniteError` that also tells what is left and how to go on; noted in the run folder."""
+        checkpoint = checkpoints.latest(self._run.checkpoints)
+        kept = (
+            f"the last good checkpoint, {checkpoint.path}, is kept"
+            if checkpoint
+            else "there is no checkpoint yet"
+        )
+        message = (
+            f"{error}; {kept}. Resuming with the same settings would repeat this: change --learning_rate,"
+            " --clip_norm"
+            " or --seed."
+        )
+        self._run.record_failure(error.step, str(error))
+        return NonFiniteError(error.step, message)
+
+    def close(self):
+        """Frees sessions and ends files."""
+        self._console.close()
+        self._tensorboard.close()
+        self._graph.close()
+        if self._evaluator is not None:
+            self._evaluator.close()
+
+    def _between_updates(self):
+        """Checkpoint, evaluation and figures, if the step asks for them and they are not there yet."""
+        settings, step = self._settings, self._graph.step
+        permanent = _is_due(step, settings.save_itr) or step == settings.train_itr
+        if (permanent and step != self._saved_step) or time.time() - self._saved_time > ROLLING_SECONDS:
+            self._save(rolling=not permanent)
+        if _is_due(step, settings.log_itr) or (settings.log_at_start and step == 0):
+            if settings.eval_on_train:
+                self._evaluate(TRAIN)
+            self._evaluate(VALID)
+        if _is_due(step, settings.fig_itr):
+            self._draw()
+
+    def _evaluate(self, split):
+        step = self._graph.step
+        if self._stop or self._metrics.has(step, split):
+            return
+        numbers = self._current_evaluator().evaluate(
+            split,
+            self._settings.eval_size_fraction,
+            self._graph.seq_len(),
+            should_stop=lambda: bool(self._stop),
+        )
+        if numbers is None:  # stopped: the next session evaluates this step again
+            return
+        numbers["seq_len"] = self._graph.seq_len()
+        self._write(split, numbers)
+        shown = ", ".join(f"{name} {value:.4g}" for name, value in numbers.items())
+        self._console.line(f"step {step}, {split}: {shown}")
+
+    def _draw(self):
+        step = self._graph.step
+        paths = {
+            name: os.path.join(self._run.figures, f"{name}-{step}.png") for name in ("tracking", "glimpses")
+        }
+        if self._stop or all(os.path.exists(path) for path in paths.values()):
+            return
+        from sqair.evaluation import visualization  # matplotlib is slow to import
+
+        seen = self._current_evaluator().predict(VALID, FIGURE_SEQUENCES)
+        arguments = (seen.images, seen.reconstructions, seen.boxes, seen.presence, seen.object_ids)
+        figures = {
+            "tracking": visualization.tracking_figure(*arguments, max_sequences=FIGURE_SEQUENCES),
+            "glimpses": visualization.glimpse_figure(*arguments, seen.glimpses, seen.presence_prob),
+        }
+        for name, figure in figures.items():
+            size = visualization.to_array(figure).shape[:2]
+            png = visualization.to_png(figure)
+            self._tensorboard.write_image(step, VALID, name, png, size)
+            with writing_into(self._run.figures):
+                os.makedirs(self._run.figures, exist_ok=True)
+            with replacing(paths[name], "wb") as file:
+                file.write(png)
+
+    def _current_evaluator(self):
+        if self._evaluator is None:
+            self._evaluator = Evaluator(self._make_model, self._data, self._settings)
+        if self._evaluator_step != self._graph.step:
+            self._evaluator.load(self._graph.values(), f"update {self._graph.step}")
+            self._evaluator_step = self._graph.step
+        return self._evaluator
+
+    def _write(self, source, numbers):
+        self._metrics.write(self._graph.step, source, numbers)
+        self._tensorboard.write(self._graph.step, source, numbers)
+
+    def _save(self, rolling):
+        self._tensorboard.flush()  # what precedes a checkpoint is there when it is resumed
+        self._graph.save(self._run.checkpoints, rolling)
+        self._saved_step, self._saved_time = self._graph.step, time.time()
+
+
+def _is_due(step, interval):
+    return interval > 0 and step > 0 and step % interval == 0
+
+
+def resume_point(run, report):
+    """The checkpoint that a run is resumed from; damaged ones are reported and passed over.
+
+    Raises:
+        UserError: if the run has no complete checkpoint.
+    """
+    checkpoint = checkpoints.latest(run.checkpoints, report)
+    if checkpoint is None:
+        raise UserError(
+            f"Run {run.folder} has no complete checkpoint in {run.checkpoints} to resume from; start a new"
+            " run without"
+            " --resume."
+        )
+    return checkpoint

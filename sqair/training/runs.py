@@ -1,0 +1,278 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The folder of a run, `results_dir/run_name/N`: what it holds; one process at a time writes into it.
+
+flags.json    every flag as used last
+run.json      sizes of the data; for each session: when, from which step, versions, what it changed
+configs/      copies of both config files
+checkpoints/  see `sqair.training.checkpoints`
+metrics.csv   every reported number
+events/       the same for TensorBoard, a folder for each source
+figures/      pictures of validation sequences
+"""
+
+import contextlib
+import fcntl
+import filecmp
+import glob
+import json
+import os
+import platform
+import shutil
+import time
+
+from sqair.errors import UserError
+from sqair.training import provenance
+
+_LOCK = ".lock"
+_OWN_CONFIGS = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "configs")
+
+
+class Run:
+    """An open run folder, locked until `close` or the end of the process, however that ends."""
+
+    def __init__(self, folder):
+        """Locks an existing folder.
+
+        Raises:
+            UserError: if another process holds it, or it can't be written.
+        """
+        self.folder = folder
+        self.checkpoints = os.path.join(folder, "checkpoints")
+        self.figures = os.path.join(folder, "figures")
+        self.events = os.path.join(folder, "events")
+        self.metrics = os.path.join(folder, "metrics.csv")
+        with writing_into(folder):
+            self._lock = open(os.path.join(folder, _LOCK), "a")  # noqa: SIM115  held until `close`
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self._lock.close()
+            raise UserError(
+                f"Run {folder} is in use by another process; wait for it to end, or start a new run."
+            ) from None
+
+    def close(self):
+        """Lets another process have the folder."""
+        self._lock.close()
+
+    @property
+    def flags(self):
+        """The flags as they were used last: dict."""
+        return read_json(os.path.join(self.folder, "flags.json"))
+
+    @property
+    def record(self):
+        """The contents of `run.json`: dict."""
+        return read_json(os.path.join(self.folder, "run.json"))
+
+    @property
+    def failure(self):
+        """What the last session stopped at, dict of step and message; None if it did not fail."""
+        return self.record["sessions"][-1].get("failure")
+
+    def begin_session(self, step, flags, data, changed):
+        """Records that training starts or goes on, and with what.
+
+        Args:
+            step: int, updates done before.
+            flags: dict of flag name -> value that can be written as JSON.
+            data: dict of what describes the data's sizes -> value.
+            changed: dict of flag name -> [before, now]; empty for a new run.
+        """
+        commit, dirty = provenance.git_state()
+        session = {
+            "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+            "host": platform.node(),
+            "step": step,
+            "changed": changed,
+            "git_commit": commit,
+            "git_dirty": dirty,
+            "versions": provenance.versions(),
+        }
+        is_new = not os.path.exists(os.path.join(self.folder, "run.json"))
+        sessions = [] if is_new else self.record["sessions"]
+        self._write_json("run.json", {"data": data, "sessions": [*sessions, session]})
+        self._write_json("flags.json", flags)
+
+    def record_failure(self, step, message):
+        """Notes that training stopped because of numbers that are not finite."""
+        record = self.record
+        record["sessions"][-1]["failure"] = {"step": step, "message": message}
+        self._write_json("run.json", record)
+
+    def copy_configs(self, config_files):
+        """Copies the config files, dict of flag name -> path, into the run."""
+        with writing_into(self.folder):
+            for name, path in config_files.items():
+                copy = config_copy(self.folder, name)
+                os.makedirs(os.path.dirname(copy), exist_ok=True)
+                shutil.copyfile(path, copy)
+
+    def check_unchanged(self, config_files, data):
+        """Refuses other configs or other data than the run has; arguments as above.
+
+        Raises:
+            UserError: if something differs.
+        """
+        for name, path in config_files.items():
+            copy = config_copy(self.folder, name)
+            if not filecmp.cmp(path, copy, shallow=False):
+                raise UserError(f"--{name}={path} differs from the resumed run's {copy}; leave --{name} out.")
+        before, now = self.record["data"], json.loads(json.dumps(data))
+        for name, value in before.items():
+            if now.get(name) != value:
+                raise UserError(
+                    f"The data's {name} is {now.get(name)}, but {value} in what the resumed run trained on;"
+                    " let --data_dir be the data that it was trained on."
+                )
+
+    def _write_json(self, name, content):
+        with replacing(os.path.join(self.folder, name)) as file:
+            json.dump(content, file, indent=2, sort_keys=True)
+            file.write("\n")
+
+
+def create(results_dir, run_name):
+    """Makes the next numbered folder; two processes at once get different ones.
+
+    Returns:
+        A new `Run`.
+
+    Raises:
+        UserError: if it can't be written.
+    """
+    parent = os.path.join(results_dir, run_name)
+    with writing_into(parent):
+        os.makedirs(parent, exist_ok=True)
+        number = max(_numbers(parent), default=0) + 1
+        while True:
+            folder = os.path.join(parent, str(number))
+            try:
+                os.mkdir(folder)
+                break
+            except FileExistsError:  # another process was faster
+                number += 1
+    return Run(folder)
+
+
+def find(results_dir, run_name, which=""):
+    """The folder of an existing run.
+
+    Args:
+        results_dir: str.
+        run_name: str.
+        which: str, the number of a run or the path of its folder; empty for the last run.
+
+    Raises:
+        UserError: if there is none.
+    """
+    parent = os.path.join(results_dir, run_name)
+    existing = [number for number in _numbers(parent) if _is_run(os.path.join(parent, str(number)))]
+    if which:
+        for folder in (os.path.join(parent, which), which):
+            if _is_run(folder):
+                return folder
+        known = ", ".join(map(str, existing)) or "none"
+        raise UserError(f"There is no run {which!r}; in {parent} there are these runs: {known}.")
+    if not existing:
+        raise UserError(
+            f"There is no run in {parent}; set --results_dir and --run_name, or leave out --resume to train one."
+        )
+    return os.path.join(parent, str(existing[-1]))
+
+
+def config_copy(folder, name):
+    """Where a run folder keeps its copy of a config file; `name` is that of its flag."""
+    return os.path.join(folder, "configs", f"{name}.py")
+
+
+def config_file(folder, name):
+    """The config file that a run was made with: one of the package if it is the same, else the run's copy."""
+    copy = config_copy(folder, name)
+    for path in sorted(glob.glob(os.path.join(_OWN_CONFIGS, "*.py"))):
+        if os.path.isfile(copy) and filecmp.cmp(path, copy, shallow=False):
+            return path
+    return copy
+
+
+def differences(before, now, changeable):
+    """What a resumed run changes.
+
+    Args:
+        before: dict of flag name -> value of the run.
+        now: dict of flag name -> value asked for.
+        changeable: names of flags that may differ.
+
+    Returns:
+        Dict of name -> [before, now] of changeable flags that differ.
+
+    Raises:
+        UserError: if another flag differs.
+    """
+    changed = {name: [before.get(name), now.get(name)] for name in {**before, **now}}
+    changed = {name: values for name, values in changed.items() if values[0] != values[1]}
+    for name, (old, new) in changed.items():
+        if name not in changeable:
+            raise UserError(
+                f"--{name}={new} differs from the resumed run's {old}; start a new run for that (resuming may"
+                f" change {', '.join(changeable)})."
+            )
+    return changed
+
+
+def read_json(path):
+    """Reads a JSON file of a run.
+
+    Raises:
+        UserError: if it is missing or damaged.
+    """
+    try:
+        with open(path) as file:
+            return json.load(file)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read: {error}; is this the folder of a run?") from None
+
+
+@contextlib.contextmanager
+def replacing(path, mode="w", telling=None):
+    """A file to write that takes the place of `path` once it is complete, and vanishes if that fails.
+
+    Args:
+        path: str.
+        mode: str, as of `open`.
+        telling: context manager that turns errors with a path into a `UserError`; by default `writing_into`.
+
+    Raises:
+        UserError: if it can't be written.
+    """
+    partial = path + ".partial"
+    with (telling or writing_into)(path):
+        try:
+            with open(partial, mode) as file:
+                yield file
+            os.replace(partial, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.remove(partial)
+            raise
+
+
+@contextlib.contextmanager
+def writing_into(path):
+    """Turns an error of the system while writing into a `UserError` that names the path and the remedy."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"{error.filename or path} cannot be written: {error.strerror}; check free space and permissions,"
+            " or choose another --results_dir."
+        ) from None
+
+
+def _is_run(folder):
+    return os.path.isfile(os.path.join(folder, "flags.json"))
+
+
+def _numbers(parent):
+    names = os.listdir(parent) if os.path.isdir(parent) else []
+    return sorted(int(name) for name in names if name.isdigit())

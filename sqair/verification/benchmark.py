@@ -1,0 +1,254 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Speed and memory of training and evaluation: measured in a fresh process, summarised over several.
+
+`python -m sqair.verification.benchmark CONFIGURATION` measures once and prints JSON; `scripts/benchmark.py` starts it
+and summarises. A configuration is a dict of `kind` ("train" or "eval"), `seq_len`, `batch_size`, `k_particles`,
+`n_steps_per_image`, `n_units`, `disc_step_bias`, `compact`, `steps`, `num_threads`.
+"""
+
+import json
+import os
+import resource
+import statistics
+import sys
+import time
+from typing import NamedTuple, Tuple
+
+import numpy as np
+
+WARM_UP = 4  # steps that are not counted: memory is still being mapped
+REST = 0.1  # seconds after a matrix product, until NumPy's threads have stopped waiting for another
+MATRIX = 2048  # rows and columns of the product that is the unit of time
+N_WHAT, GLIMPSE = 50, 20
+NUM_SEQUENCES = 512  # that the measured batches are taken from, again and again
+BACKWARD = 2  # multiply-adds of a backward pass for each of the forward pass: by inputs and by weights
+
+
+class Sizes(NamedTuple):
+    """What the arithmetic of the model depends on."""
+
+    hidden: int  # D
+    n_what: int  # Z
+    glimpse: int  # g
+    n_slots: int  # N
+    image_shape: Tuple[int, int, int]  # H, W, C
+
+
+class Counts(NamedTuple):
+    """How often the parts of the model run: mean numbers per row (one particle of one sequence) and frame."""
+
+    propagated: float  # objects of the last frame
+    staying: float  # those of them that are still present
+    tried: float  # slots that discovery runs: the first of each row, and each after a discovery
+    painted: float  # present objects
+    rows: float  # 1
+    images: float  # 1 / K
+
+
+def multiply_adds(sizes):
+    """Forward multiply-adds of every part, by what it is computed once for.
+
+    Products and bilinear interpolations count, what works element by element does not. Several inputs of a layer
+    are added up in the order in which `sqair.model.propagation` and `sqair.model.discovery` name them.
+
+    Args:
+        sizes: `Sizes`.
+
+    Returns:
+        `Counts` of dicts: part -> int.
+    """
+    d, z, g, n, (height, width, channels) = sizes
+    pixels = g * g * channels
+    read = 3 * pixels  # between two pixels above, two below, and both
+    look = read + dense(pixels, d, d, 2 * z)
+    a_slot = z + 4 + 1  # what, where, presence
+    propagated = {
+        "place of the first glimpse": dense(d, 128, 4),
+        "mask of both glimpses": dense(d, 128, g * g),
+        "two glimpses": 2 * look,
+        "RNN over slots": dense(z + a_slot + (a_slot + d) + d, d),
+        "where": dense(d + (4 + d), d, d, 8) + dense(4, 4),
+        "RNN over time": gru(d + 4 + 2 * z, d),
+        "what and its gates": dense(d, 2 * z + 3 * z),
+        "presence": dense(d + d + z, d // 2, 1),
+        "prior": gru(z + 4, d) + dense(d, 1 + 2 * (4 + z)),
+    }
+    tried = {
+        "RNN over slots": dense(a_slot + d, d),
+        "where": dense(d, d, d, 8),
+        "glimpse": look,
+        "presence": dense(d + z, d // 2, 1),
+    }
+    painted = {
+        "glimpse": dense(z, d, d, pixels),
+        "warp of columns, then of rows": pixels * width + height * g * width * channels,
+    }
+    rows = {
+        "summary in discovery's RNN": dense(d, d),
+        "prior of new locations": dense(4 + d + 1, 128, 4) + n * (dense(4, 4) + dense(4, 8)),
+        "prior of the number of new objects": dense(1, 10, n + 1),
+        "mask of the canvas": height * (n + 1) * width,
+    }
+    images = {"encoder": dense(height * width * channels, d, d), "encoding in discovery's RNN": dense(d, d)}
+    return Counts(propagated, {"summary": dense(z + 4, d, d)}, tried, painted, rows, images)
+
+
+def dense(*sizes):
+    """Multiply-adds of fully connected layers from the first size to the last."""
+    return sum(n * k for n, k in zip(sizes, sizes[1:]))
+
+
+def gru(inputs, hidden):
+    """Multiply-adds of a step of a gated recurrent unit."""
+    return 3 * dense(inputs + hidden, hidden)
+
+
+def counts(c, present, propagated, discovered):
+    """`Counts` of a configuration.
+
+    Args:
+        c: the configuration.
+        present, propagated, discovered: mean numbers of objects per row and frame that are there, of them from the
+            last frame, and new. They leave open how many fill the last slot, where no other slot is tried, so that
+            `tried` is an upper bound.
+    """
+    n_slots = c["n_steps_per_image"]
+    if not c["compact"]:
+        return Counts(n_slots, n_slots, n_slots, n_slots, 1, 1 / c["k_particles"])
+    before = present * (c["seq_len"] - 1) / c["seq_len"]  # with a frame to follow
+    tried = min(n_slots, 1 + discovered)
+    return Counts(max(before, propagated), propagated, tried, present, 1, 1 / c["k_particles"])
+
+
+def measure(c, folder, began):
+    """Builds, warms up and times one configuration in this process.
+
+    Args:
+        c: the configuration.
+        folder: where data sets for it are, or are made.
+        began: when this process was started, seconds since the epoch.
+
+    Returns:
+        Dict: `build_seconds` (graph, session and first values), `first_step_seconds` (from the start of the process
+        to the end of its first step, with all imports and the building, without making data), `graph_nodes`,
+        `peak_rss_bytes` (with 34 MB of the unit's matrices), `image_shape`; for each step `step_seconds` and
+        `objects` (present, propagated, discovered); before the first and after each `unit_seconds`.
+    """
+    data, seconds_of_data = _data(c, folder)
+    step, graph_nodes, build_seconds = _build(c, data)
+    step()
+    result = {"build_seconds": build_seconds, "first_step_seconds": time.time() - began - seconds_of_data}
+    matrix = np.random.RandomState(0).rand(MATRIX, MATRIX).astype(np.float32)
+    unit = lambda: _timed(lambda: matrix.dot(matrix))[0]  # noqa: E731
+    unit()
+    for _ in range(WARM_UP - 1):
+        step()
+    seconds, units, objects = [], [unit()], []
+    for _ in range(c["steps"]):
+        time.sleep(REST)
+        step_seconds, numbers = _timed(step)
+        seconds.append(step_seconds)
+        units.append(unit())
+        objects.append([float(numbers[f"raw_num_{kind}steps"]) for kind in ("", "prop_", "disc_")])
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    result.update(step_seconds=seconds, unit_seconds=units, objects=objects)
+    return dict(result, graph_nodes=graph_nodes, peak_rss_bytes=peak, image_shape=data.image_shape)
+
+
+def summarise(c, measurements):
+    """The record of a configuration.
+
+    Args:
+        c: the configuration.
+        measurements: list of dicts from `measure`, one for each process.
+
+    Returns:
+        The configuration with medians over the steps of all processes: `step_seconds`, its `_min` and `_max`,
+        `unit_seconds`, `units` (of each step's time divided by the mean of the unit's just before and after it);
+        medians over processes: `build_seconds`, `first_step_seconds`; the greatest `peak_rss_bytes`;
+        `graph_nodes`; `objects_per_frame`; `multiply_adds` of a step, and the `share_of_matrix_speed` at which it
+        does them.
+    """
+    over_steps = lambda name: [x for one in measurements for x in one[name]]  # noqa: E731
+    over_processes = lambda name: [one[name] for one in measurements]  # noqa: E731
+    seconds = over_steps("step_seconds")
+    units = statistics.median([ratio for one in measurements for ratio in _in_units(one)])
+    objects = np.mean(over_steps("objects"), axis=0)
+    total = _multiply_adds_of_step(c, measurements[0]["image_shape"], objects)
+    return dict(
+        c,
+        repeats=len(measurements),
+        step_seconds=statistics.median(seconds),
+        step_seconds_min=min(seconds),
+        step_seconds_max=max(seconds),
+        unit_seconds=statistics.median(over_steps("unit_seconds")),
+        units=units,
+        build_seconds=statistics.median(over_processes("build_seconds")),
+        first_step_seconds=statistics.median(over_processes("first_step_seconds")),
+        graph_nodes=measurements[0]["graph_nodes"],
+        peak_rss_bytes=max(over_processes("peak_rss_bytes")),
+        multiply_adds=total,
+        share_of_matrix_speed=total / MATRIX**3 / units,
+        objects_per_frame=float(objects[0]),
+    )
+
+
+def _in_units(measurement):
+    """Each step's time in units; other work on the machine slows both, and comes and goes."""
+    seconds, units = measurement["step_seconds"], measurement["unit_seconds"]
+    return [2 * step / (before + after) for step, before, after in zip(seconds, units, units[1:])]
+
+
+def _multiply_adds_of_step(c, image_shape, objects):
+    sizes = Sizes(32 * c["n_units"], N_WHAT, GLIMPSE, c["n_steps_per_image"], tuple(image_shape))
+    pairs = zip(counts(c, *objects), multiply_adds(sizes))
+    of_row = sum(count * sum(parts.values()) for count, parts in pairs)
+    passes = 1 + BACKWARD if c["kind"] == "train" else 1
+    return int(passes * c["seq_len"] * c["batch_size"] * c["k_particles"] * of_row)
+
+
+def _data(c, folder):
+    """A `SequenceDataset` of the digits that come with the package, and the seconds that making it took."""
+    from sqair.data import mnist, moving_mnist
+    from sqair.data.pipeline import SequenceDataset
+
+    path = os.path.join(folder, str(c["seq_len"]))
+    seconds = 0.0
+    if not os.path.exists(path):
+        options = moving_mnist.Options(seq_len=c["seq_len"])
+        make = lambda: moving_mnist.create(path, mnist.load_bundle(), options, NUM_SEQUENCES, 1, 0, 1)  # noqa: E731
+        seconds, _ = _timed(make)
+    return SequenceDataset(path, "train"), seconds
+
+
+def _build(c, data):
+    """A function that does the next step and returns its numbers, the nodes of its graph, seconds to build it."""
+    from sqair.evaluation.evaluator import Evaluator
+    from sqair.model.sqair import SQAIR
+    from sqair.training.graph import TrainingGraph
+    from sqair.training.settings import Settings
+
+    chosen = {name: c[name] for name in ("batch_size", "k_particles", "num_threads")}
+    arguments = {name: c[name] for name in ("n_steps_per_image", "n_units", "disc_step_bias", "compact")}
+    mean_image = data.mean_image()
+    make_model = lambda: SQAIR(mean_image, n_what=N_WHAT, glimpse_size=GLIMPSE, **arguments)  # noqa: E731
+    start = time.perf_counter()
+    if c["kind"] == "train":
+        training = TrainingGraph(make_model, data, Settings(seq_len=0, stage_itr=0, **chosen))
+        step, nodes = (lambda: training.update(True)), len(training.graph.get_operations())
+    else:
+        evaluator = Evaluator(make_model, {"valid": data}, Settings(estimator="reinforce", **chosen))
+        evaluator.initialise()
+        step, nodes = evaluator.stepper("valid"), evaluator.graph_nodes
+    return step, nodes, time.perf_counter() - start
+
+
+def _timed(function):
+    """The seconds a function takes, and its result."""
+    start = time.perf_counter()
+    result = function()
+    return time.perf_counter() - start, result
+
+
+if __name__ == "__main__":
+    sys.stdout.write(json.dumps(measure(**json.loads(sys.argv[1]))) + "\n")

@@ -1,0 +1,204 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Only what exists: running some rows against running all of them and choosing."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+import tensorflow.compat.v1 as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tf_run import run
+
+from sqair.engine import active_slots as compaction
+from sqair.engine import ops
+from sqair.evaluation.evaluator import session_config
+
+
+class Pair(NamedTuple):
+    first: Any
+    second: Any
+
+
+# Running a function where a mask holds
+
+DEFAULTS = Pair(0.0, -88.0)
+
+
+class Rows:
+    """A function of rows, compact and not, with gradients; rows unknown. Built once, run with many masks."""
+
+    def __init__(self):
+        self.graph = tf.Graph()
+        with self.graph.as_default():
+            rng = np.random.RandomState(0)
+            self.mask = tf.placeholder(tf.bool, [None])
+            self.inputs = Pair(tf.placeholder(tf.float32, [None, 3]), tf.placeholder(tf.float32, [None, 2]))
+            self.index = tf.placeholder(tf.int32, [None])
+            weights = tf.constant(rng.normal(size=(5, 4)), tf.float32)
+            table = tf.constant(rng.normal(size=(3, 2)), tf.float32)
+            upstream = [tf.constant(rng.normal(size=(1, n)), tf.float32) for n in (4, 2)]
+
+            def function(pair, index):
+                return Pair(
+                    tf.tanh(tf.matmul(ops.concat(pair), weights)), tf.gather(table, index) * pair.second
+                )
+
+            self.results = []
+            for compact in (True, False):
+                outputs = compaction.call_where(
+                    function, self.mask, (self.inputs, self.index), DEFAULTS, compact
+                )
+                loss = sum(tf.reduce_sum(tf.sin(x) * u) for x, u in zip(outputs, upstream))
+                gradients = tf.gradients(loss, [*self.inputs, weights, table])
+                self.results.append((outputs, [tf.convert_to_tensor(g) for g in gradients]))
+            self.everywhere = function(self.inputs, self.index)
+            self.session = tf.Session(config=session_config(1))
+
+    def __call__(self, mask):
+        rng = np.random.RandomState(len(mask))
+        feed = {
+            self.mask: mask,
+            self.inputs.first: rng.normal(size=(len(mask), 3)),
+            self.inputs.second: rng.normal(size=(len(mask), 2)),
+            self.index: rng.randint(3, size=len(mask)),
+        }
+        return self.session.run((self.results, self.everywhere), feed)
+
+
+@pytest.fixture(scope="module")
+def rows():
+    built = Rows()
+    yield built
+    built.session.close()
+
+
+def check_rows(rows, mask):
+    mask = np.array(mask, bool)
+    ((compact, compact_gradients), (dense, dense_gradients)), everywhere = rows(mask)
+    for c, d, full, default in zip(compact, dense, everywhere, DEFAULTS):
+        expected = np.where(mask[:, None], full, np.float32(default))
+        np.testing.assert_allclose(c, expected, atol=1e-5)
+        np.testing.assert_allclose(d, expected, atol=1e-5)
+    for c, d in zip(compact_gradients, dense_gradients):
+        np.testing.assert_allclose(c, d, atol=1e-4)
+    for gradient in compact_gradients[:2]:
+        assert not np.any(gradient[~mask])
+        assert np.all(np.any(gradient[mask], axis=-1))
+    for gradient in compact_gradients[2:]:
+        assert np.any(gradient) == mask.any()
+
+
+@pytest.mark.parametrize(
+    "mask",
+    [[0] * 4, [1] * 4, [0, 1, 1, 0, 1], [1], [0], []],
+    ids=lambda mask: "".join(map(str, mask)) or "no_rows",
+)
+def test_call_where_runs_the_rows_that_the_mask_names(mask, rows):
+    check_rows(rows, [letter == "1" for letter in mask])
+
+
+@settings(max_examples=40, deadline=None)
+@given(mask=st.lists(st.booleans(), max_size=12))
+def test_call_where_is_the_same_compact_and_not(rows, mask):
+    check_rows(rows, mask)
+
+
+def test_call_where_gives_the_function_only_the_rows_that_run():
+    seen = []
+
+    def function(x):
+        seen.append(tf.shape(x)[0])
+        return x
+
+    mask = tf.constant([True, False, True])
+    for compact in (True, False):
+        outputs = compaction.call_where(function, mask, (tf.ones([3, 2]),), 0.0, compact)
+        assert outputs.shape.as_list() == [3, 2]
+    assert run(seen) == [2, 3]
+
+
+def test_call_where_keeps_integers_beyond_float32_exact():
+    """Indices are not carried along in a float tensor."""
+    big = 2**24 + 1
+    index = tf.constant([0, big, big + 2], tf.int32)
+    outputs = compaction.call_where(
+        lambda x, i: tf.cast((i - big)[:, None], tf.float32) + 0.0 * x,
+        tf.constant([False, True, True]),
+        (tf.ones([3, 1]), index),
+        -1.0,
+    )
+    assert run(outputs).ravel().tolist() == [-1, 0, 2]
+
+
+def test_call_where_keeps_out_what_the_rows_that_do_not_run_would_make_infinite():
+    x = tf.constant([[0.0], [4.0]])
+    mask = tf.constant([False, True])
+    outputs = compaction.call_where(tf.math.log, mask, (x,), 7.0)
+    value, gradient = run([outputs, tf.convert_to_tensor(tf.gradients(outputs, x)[0])])
+    np.testing.assert_allclose(value, [[7.0], [np.log(4.0)]], rtol=1e-6)
+    np.testing.assert_allclose(gradient, [[0.0], [0.25]])
+
+
+# Sums over slots
+
+
+@pytest.mark.parametrize("compact", [True, False])
+@pytest.mark.parametrize("mask", [[[0, 0], [0, 0]], [[1, 1], [1, 1]], [[0, 1], [0, 0]], [[1, 0], [1, 1]]])
+def test_sum_where_sums_the_slots_that_the_mask_names(mask, compact):
+    x = np.arange(12, dtype=np.float32).reshape(4, 3) + 1.0
+    inputs = tf.constant(x)
+    outputs = compaction.sum_where(lambda x: x * x, tf.constant(np.array(mask, bool)), [inputs], compact)
+    value, gradient = run([outputs, tf.convert_to_tensor(tf.gradients(outputs, inputs)[0])])
+    chosen = np.float32(mask)
+    np.testing.assert_allclose(value, np.sum((x * x).reshape(2, 2, 3) * chosen[..., None], axis=1))
+    np.testing.assert_allclose(gradient, 2 * x * chosen.reshape(4, 1))
+
+
+# Slots one after another
+
+
+def running_slots(masks, compact):
+    """`SlotRows` of `[R, N]` masks in which a slot runs only if the one before does."""
+    columns = tf.unstack(tf.constant(np.array(masks, bool)), axis=1)
+    running = compaction.SlotRows(columns[0], len(columns), compact)
+    for mask in columns[1:]:
+        running.add(running.take(mask))
+    return running
+
+
+@pytest.mark.parametrize("compact", [True, False])
+@settings(max_examples=15, deadline=None)
+@given(counts=st.lists(st.integers(0, 3), min_size=1, max_size=5))
+def test_slots_are_gathered_split_and_scattered_back(compact, counts):
+    masks = np.arange(3) < np.array(counts)[:, None]
+    x = np.random.RandomState(0).normal(size=masks.shape + (2,)).astype(np.float32)
+    with tf.Graph().as_default():
+        running, tensor = running_slots(masks, compact), tf.constant(x)
+        slots = running.split(running.gather(tensor))
+        results = [
+            running.scatter([3.0 * slot for slot in slots]),
+            running.scatter_all(running.gather(tensor)),
+            tf.gather(tf.concat([[[7.0, 7.0]], running.gather(tensor)], 0), running.row_numbers()),
+        ]
+        gradient = tf.convert_to_tensor(tf.gradients(results[0], tensor)[0])
+        tripled, same, numbered, gradient = run([*results, gradient])
+    np.testing.assert_allclose(tripled, 3 * x * masks[..., None], rtol=1e-6)
+    np.testing.assert_allclose(same, x * masks[..., None])
+    np.testing.assert_allclose(numbered, np.where(masks[..., None], x, 7))
+    np.testing.assert_allclose(gradient, 3 * np.ones_like(x) * masks[..., None])
+
+
+def test_a_slot_follows_the_rows_of_the_one_before():
+    """Masks of later slots are found as they come; each adds one where it runs."""
+    running = compaction.SlotRows(tf.constant([True, False, True, True]), 3)
+    first = running.take(tf.constant([[0.0], [1.0], [2.0], [3.0]]))
+    running.add(tf.constant([True, False, True]))
+    second = running.follow(first)
+    running.add(second[:, 0] > 1.0)
+    third = running.follow(second)
+    slots = [x + 1.0 for x in (first, second, third)]
+    found = run(running.scatter(slots))
+    expected = [[1, 1, 0], [0, 0, 0], [3, 0, 0], [4, 4, 4]]
+    np.testing.assert_array_equal(found[..., 0], expected)
+    assert run(running.follow(second, 2)).ravel().tolist() == [3]
