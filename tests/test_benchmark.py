@@ -11,7 +11,7 @@ import pytest
 import tensorflow.compat.v1 as tf
 
 from sqair.model import noise
-from sqair.model.sqair import SQAIR
+from sqair.model.sqair import mlp_sqair
 from sqair.verification import benchmark as benchmarking
 from sqair.verification.benchmark import Counts, Sizes
 
@@ -195,7 +195,7 @@ USES = {  # how often each weight of the model enters a product: for one object,
 def test_multiply_adds_are_those_of_the_models_weights():
     height, width, channels = shape = (9, 7, 3)
     sizes = Sizes(hidden=32, n_what=3, glimpse=4, n_slots=2, image_shape=shape)
-    model = SQAIR(np.zeros(shape, np.float32), n_steps_per_image=2, n_what=3, n_units=1, glimpse_size=4)
+    model = mlp_sqair(np.zeros(shape, np.float32), n_steps_per_image=2, n_what=3, n_units=1, glimpse_size=4)
     sample = noise.draw(0, tf.constant(0, tf.int64), "eval", 1, 2, 2, 2, 3)
     model(tf.zeros([1, 2, *shape]), sample)
 

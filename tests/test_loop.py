@@ -11,7 +11,7 @@ from stub_model import H, StubDataset, StubModel, W
 from sqair.errors import UserError
 from sqair.evaluation.evaluator import Evaluator
 from sqair.model import bounds
-from sqair.model.sqair import SQAIR
+from sqair.model.sqair import mlp_sqair
 from sqair.training import checkpoints, runs, settings
 from sqair.training import graph as training_graph
 from sqair.training import loop as training
@@ -270,7 +270,7 @@ def test_every_combination_trains_a_step_of_the_model(opt, estimator, k_particle
     data = {"train": StubDataset(6), "valid": StubDataset(4)}
 
     def make_model():
-        return SQAIR(np.full([H, W, 1], 0.5, np.float32), n_units=1, n_what=3, glimpse_size=4)
+        return mlp_sqair(np.full([H, W, 1], 0.5, np.float32), n_units=1, n_what=3, glimpse_size=4)
 
     if k_particles == 1 and estimator in settings.ESTIMATORS_WITH_BASELINE:
         with pytest.raises(UserError, match="k_particles"):

@@ -11,7 +11,7 @@ import tensorflow.compat.v1 as tf
 from reference_names import is_trainable, variable_shapes
 
 from sqair.model import noise
-from sqair.model.sqair import SQAIR
+from sqair.model.sqair import mlp_sqair
 from sqair.verification.reference_names import reference_to_ours
 
 GOLDEN = os.path.join(os.path.dirname(__file__), "golden")
@@ -23,7 +23,7 @@ VARIANTS = [
 
 def variables_of(image_shape=(9, 8), **flags):
     """Our variables by name: shape, and whether each is trained."""
-    model = SQAIR(np.zeros(image_shape + (1,), np.float32), **flags)
+    model = mlp_sqair(np.zeros(image_shape + (1,), np.float32), **flags)
     model(tf.zeros((1, 1) + image_shape + (1,)), noise.mode(1, 1, 1, model.n_steps, model.n_what))
     trainable = tf.trainable_variables()
     return {v.op.name: (tuple(v.shape.as_list()), v in trainable) for v in tf.global_variables()}

@@ -13,7 +13,7 @@ from sqair.data.pipeline import SequenceBatch
 from sqair.errors import UserError
 from sqair.evaluation.evaluator import session_config
 from sqair.model import noise
-from sqair.model.sqair import SQAIR
+from sqair.model.sqair import mlp_sqair
 from sqair.model.structures import FrameNoise, StepNoise
 from sqair.training import objective
 from sqair.verification.reference_names import reference_to_ours
@@ -38,7 +38,7 @@ class Models:
             self.results, self.gradients = [], []
             variables = []
             for compact in (True, False):
-                model = SQAIR(np.full(SHAPE, 0.1, np.float32), compact=compact, **SIZES, **BIASES)
+                model = mlp_sqair(np.full(SHAPE, 0.1, np.float32), compact=compact, **SIZES, **BIASES)
                 self.results.append(objective.evaluate(model, batch, K, self.noise))
                 variables.append([v for v in tf.trainable_variables() if v not in sum(variables, [])])
             self.variables, others = variables
@@ -158,7 +158,7 @@ def test_compact_and_dense_models_are_the_same(models, inputs):
 def test_two_halves_of_a_batch_are_the_same_as_one_whole(inputs):
     """A batch of known even size is unrolled in two parts, one of unknown size in one."""
     images, _, drawn = cut(inputs, slice(None), [0, 1, 2, 0])
-    model = SQAIR(np.full(SHAPE, 0.1, np.float32), **SIZES, **BIASES)
+    model = mlp_sqair(np.full(SHAPE, 0.1, np.float32), **SIZES, **BIASES)
     results = []
     for batch_size in (4, None):
         shapes = [[None, batch_size] + list(x.shape[2:]) for x in tf.nest.flatten((images, drawn))]
@@ -249,7 +249,7 @@ def test_an_empty_canvas_has_nothing_but_zeros(outputs):
 def test_tracking_without_noise_with_one_particle_in_colour():
     shape = (8, 9, 3)
     images = tf.placeholder(tf.float32, (None, 2) + shape)
-    model = SQAIR(np.zeros(shape, np.float32), debug=True, **SIZES)
+    model = mlp_sqair(np.zeros(shape, np.float32), debug=True, **SIZES)
     drawn = noise.mode(tf.shape(images)[0], 2, 1, N, Z)
     outputs = model(images, drawn)
     values = np.random.RandomState(0).uniform(size=(3, 2) + shape)
@@ -275,7 +275,7 @@ def test_tracking_without_noise_with_one_particle_in_colour():
 )
 def test_unknown_kinds_are_refused_with_the_name_of_the_flag(flag):
     with pytest.raises(UserError, match="--{}=LSTM is not known".format(flag)):
-        SQAIR(np.zeros(SHAPE, np.float32), **{flag: "LSTM"})
+        mlp_sqair(np.zeros(SHAPE, np.float32), **{flag: "LSTM"})
 
 
 # The default sizes
@@ -285,7 +285,7 @@ def test_unknown_kinds_are_refused_with_the_name_of_the_flag(flag):
 def default_variables():
     """name -> (shape, trained) of the default model."""
     with tf.Graph().as_default():
-        model = SQAIR(np.zeros((50, 50, 1), np.float32))
+        model = mlp_sqair(np.zeros((50, 50, 1), np.float32))
         model(tf.zeros([1, 1, 50, 50, 1]), noise.mode(1, 1, 1, model.n_steps, model.n_what))
         trained = tf.trainable_variables()
         return {v.op.name: (v.shape.as_list(), v in trained) for v in tf.global_variables()}
@@ -314,7 +314,7 @@ def test_variable_names_are_the_format_of_checkpoints(default_variables):
 def test_the_scales_of_noise_start_as_the_flags_say():
     flags = dict(SIZES, output_std=0.49, output_scale=0.75, n_steps_per_image=1)
     mean_image = np.random.RandomState(0).uniform(size=SHAPE).astype(np.float32)
-    model = SQAIR(mean_image, scale_prior=(-1.0, -3.0), **flags)
+    model = mlp_sqair(mean_image, scale_prior=(-1.0, -3.0), **flags)
     model(tf.zeros((1, 1) + SHAPE), noise.mode(1, 1, 1, 1, Z))
     values = {v.op.name.split("/", 1)[1]: v for v in tf.global_variables()}
     values = run(values)

@@ -2,7 +2,7 @@
 """Model: SQAIR with fully connected networks, as trained on moving MNIST by the paper."""
 
 from sqair.common_model_flags import model_arguments
-from sqair.model.sqair import SQAIR
+from sqair.model.sqair import mlp_sqair
 
 
 def load(flags, mean_image):
@@ -18,4 +18,4 @@ def load(flags, mean_image):
     Raises:
         UserError: if a flag's value is refused.
     """
-    return SQAIR(mean_image, **model_arguments(flags))
+    return mlp_sqair(mean_image, **model_arguments(flags))

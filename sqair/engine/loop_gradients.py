@@ -8,11 +8,13 @@ loop only keeps what enters each layer and the gradient of what leaves it. One p
 
 import contextlib
 import itertools
+import threading
+from typing import NamedTuple
 
 import tensorflow as tf
 
 _uid = itertools.count()
-_active = []
+_building = threading.local()  # the loops whose bodies a thread is building, innermost last
 
 
 class DeferredGradients:
@@ -25,11 +27,12 @@ class DeferredGradients:
     @contextlib.contextmanager
     def inside(self, iteration):
         """In this context, inside the loop, `affine` defers. `iteration`: scalar int32, the loop's counter."""
-        _active.append((self, iteration))
+        loops = _loops_being_built()
+        loops.append((self, iteration))
         try:
             yield
         finally:
-            _active.pop()
+            loops.pop()
 
     def affine(self, iteration, inputs, weights, bias, activation):
         """As the function `affine`."""
@@ -44,7 +47,7 @@ class DeferredGradients:
 
     def index(self, iteration, call):
         """Where in such an array; once for each backward loop."""
-        key = tf.compat.v1.get_default_graph()._get_control_flow_context(), call  # noqa: SLF001
+        key = _context(), call
         if key not in self._indices:
             self._indices[key] = iteration + call * self._iterations
         return self._indices[key]
@@ -62,10 +65,22 @@ def affine(inputs, weights, bias=None, activation=None):
     Returns:
         `activation(x W + b)`, `[m, k]`.
     """
-    if _active:
-        gradients, iteration = _active[-1]
+    loops = _loops_being_built()
+    if loops:
+        gradients, iteration = loops[-1]
         return gradients.affine(iteration, inputs, weights, bias, activation)
     return _forward(inputs, weights, bias, activation)
+
+
+def _loops_being_built():
+    if not hasattr(_building, "loops"):
+        _building.loops = []
+    return _building.loops
+
+
+def _context():
+    """The loop that operations are being made in; a backward loop is another one for each call of `tf.gradients`."""
+    return tf.compat.v1.get_default_graph()._get_control_flow_context()  # noqa: SLF001
 
 
 def _forward(inputs, weights, bias, activation):
@@ -73,6 +88,22 @@ def _forward(inputs, weights, bias, activation):
     if bias is not None:
         outputs = tf.nn.bias_add(outputs, bias)
     return activation(outputs) if activation else outputs
+
+
+class _Kept(NamedTuple):
+    """What one backward loop keeps of a layer's calls."""
+
+    inputs: tf.TensorArray
+    gradients: tf.TensorArray
+    n_calls: int = 0
+
+
+def _loop_left_by(tensor):
+    """The loop whose result a tensor is."""
+    operation = tensor.op
+    while operation.type != "Exit":
+        operation = operation.inputs[0].op
+    return operation._get_control_flow_context()  # noqa: SLF001
 
 
 class _Layer:
@@ -83,9 +114,9 @@ class _Layer:
     """
 
     def __init__(self, loop, weights, bias, activation):
-        self._loop, self._n_calls, self._activation = loop, 0, activation
-        self._weights, self._bias = weights, bias
-        self._transposed = self._arrays = None
+        self._loop, self._activation = loop, activation
+        self._weights, self._bias, self._transposed = weights, bias, None
+        self._kept = {}  # backward loop -> its `_Kept`
         with tf.control_dependencies(None), _gradients(IdentityN=self._parameters_gradient):
             parameters = [weights] if bias is None else [weights, bias]
             self._token = tf.identity_n([tf.zeros([])] + parameters)[0]  # outside the loop
@@ -110,21 +141,20 @@ class _Layer:
 
     def _keep(self, iteration, inputs, gradient):
         """Keeps what a call needs for the gradient of the weights; returns the flow that says that it is kept."""
-        if self._arrays is None:
-            self._arrays = self._loop.array(), self._loop.array()
-        index, flow = self._loop.index(iteration, self._n_calls), self._arrays[0].flow
-        self._n_calls += 1
-        for array, tensor in zip(self._arrays, (inputs, gradient)):
+        kept = self._kept.get(_context()) or _Kept(self._loop.array(), self._loop.array())
+        index, flow = self._loop.index(iteration, kept.n_calls), kept.inputs.flow
+        self._kept[_context()] = kept._replace(n_calls=kept.n_calls + 1)
+        for array, tensor in zip((kept.inputs, kept.gradients), (inputs, gradient)):
             flow = tf.TensorArray(tf.float32, handle=array.handle, flow=flow).write(index, tensor).flow
         return flow
 
     def _parameters_gradient(self, operation, flow, *_):
         _, weights, *bias = operation.inputs
+        kept = self._kept[_loop_left_by(flow)]
         inputs, gradients = [
             tf.reshape(tf.TensorArray(tf.float32, handle=array.handle, flow=flow).concat(), [-1, size])
-            for array, size in zip(self._arrays, weights.shape.as_list())
+            for array, size in zip((kept.inputs, kept.gradients), weights.shape.as_list())
         ]
-        self._arrays, self._n_calls = None, 0  # whoever asks for gradients again gets another backward loop
         size, output_size = weights.shape.as_list()
         if output_size < size:  # a product transposes its first factor: let it be the narrow one
             to_weights = tf.transpose(tf.matmul(gradients, inputs, transpose_a=True))

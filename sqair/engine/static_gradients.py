@@ -151,10 +151,10 @@ def _unsorted_segment_sum(operation, gradient):
 
 @_register("CropAndResize")
 def _crop_and_resize(operation, gradient):
-    """To the boxes alone: images are data here."""
     images, boxes, index, _ = operation.inputs
-    to_boxes = tf.raw_ops.CropAndResizeGradBoxes(grads=gradient, image=images, boxes=boxes, box_ind=index)
-    return None, to_boxes, None, None
+    boxes_of = dict(grads=gradient, boxes=boxes, box_ind=index)
+    to_images = tf.raw_ops.CropAndResizeGradImage(image_size=tf.shape(images), T=tf.float32, **boxes_of)
+    return to_images, tf.raw_ops.CropAndResizeGradBoxes(image=images, **boxes_of), None, None
 
 
 @_register("SelectV2")

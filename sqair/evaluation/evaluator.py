@@ -13,10 +13,10 @@ from orderedattrdict import AttrDict as OrderedAttrDict
 from sqair import cli
 from sqair.data import workers
 from sqair.engine.lean_graph import LeanGraph
+from sqair.engine.unroll import STREAMS
 from sqair.errors import UserError
 from sqair.model import noise
 from sqair.model.spatial_transformer import boxes_from_logits
-from sqair.model.sqair import PARTS
 from sqair.training import checkpoints, objective, runs
 from sqair.training.settings import from_flags as settings_from_flags
 
@@ -69,12 +69,12 @@ def session_config(num_threads):
     """`tf.ConfigProto` for a number of threads (0: one for each core); takes GPU memory as needed.
 
     Cores share operations, not the work within one: most products here are too small to be divided, and two halves of
-    a batch run side by side (`sqair.model.sqair.PARTS`). Grappler's rewriting is off: it gains nothing and delays the
-    start.
+    a batch run side by side (`sqair.engine.unroll.STREAMS`). Grappler's rewriting is off: it gains nothing and delays
+    the start.
     """
     num_threads = num_threads or workers.available_cores()
     config = tf.ConfigProto(
-        intra_op_parallelism_threads=max(num_threads // PARTS, 1),
+        intra_op_parallelism_threads=max(num_threads // STREAMS, 1),
         inter_op_parallelism_threads=num_threads,
         gpu_options=tf.GPUOptions(allow_growth=True),
     )
@@ -179,13 +179,13 @@ class Evaluator:
         feed = {self._seq_len: seq_len or dataset.seq_len}
 
         def results(pool):
-            for first in range(0, num_batches, PARTS):
+            for first in range(0, num_batches, STREAMS):
                 if should_stop():
                     return
-                together = min(PARTS, num_batches - first)
+                together = min(STREAMS, num_batches - first)
                 yield from pool.map(lambda _: self._session.run(fetches, feed), range(together))
 
-        with futures.ThreadPoolExecutor(PARTS) as pool:  # a batch keeps one core busy
+        with futures.ThreadPoolExecutor(STREAMS) as pool:  # a batch keeps one core busy
             found = [result for _, result in zip(progress(range(num_batches)), results(pool))]
         if len(found) < num_batches:
             return None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The decoder: objects to pixels (section 3.1 of the paper)."""
+"""The decoder `p(x | z)`: objects to pixels (section 3.1 of the paper)."""
 
 from typing import Any, NamedTuple
 
@@ -7,9 +7,9 @@ import numpy as np
 import sonnet as snt
 import tensorflow as tf
 
-from sqair.engine import active_slots as compaction
-from sqair.engine import ops
-from sqair.engine.layers import MLP, fixed_scalar
+from sqair.engine.active_slots import masked_call, masked_sum
+from sqair.engine.layers import fixed_scalar
+from sqair.engine.tensors import flatten
 from sqair.model import spatial_transformer
 from sqair.model.distributions import HALF_LOG_TWO_PI
 
@@ -18,35 +18,40 @@ MASK_OFFSET = 10.0
 _ONE_MORE_SLOT = [[0, 0], [0, 1], [0, 0]]
 
 
-class Painting(NamedTuple):
-    """The image model of n frames."""
+class PixelDistribution(NamedTuple):
+    """`p(x | z)` of n frames: independent Gaussian pixels."""
 
-    canvas: Any  # [n, H, W, C] mean of each pixel
-    std: Any  # [n, H, W, C] deviation of each pixel
+    mean: Any  # [n, H, W, C], the canvas
+    std: Any  # [n, H, W, C]
 
 
 class Decoder(snt.AbstractModule):
-    """`p(x | z)`: writes each present object's glimpse where it belongs and adds a learned background."""
+    """Writes each present object's glimpse where it belongs and adds a learned background."""
 
     def __init__(
-        self, mean_image, glimpse_size, hidden_size, output_scale, output_std, compact=True, name="decoder"
+        self,
+        mean_image,
+        glimpse_decoder,
+        glimpse_size,
+        output_scale,
+        output_std,
+        compact=True,
+        name="decoder",
     ):
         """Sets the decoder up.
 
         Args:
             mean_image: `[H, W, C]` float32 array, where the background starts.
+            glimpse_decoder: module that maps appearances `[m, Z]` to glimpses `[m, g, g, C]`.
             glimpse_size: int g.
-            hidden_size: int D.
             output_scale: float, where the factor on glimpses starts.
-            output_std: float > 0, the deviation of pixels, of objects and of background.
-            compact: decode only what is present?
+            output_std: float > 0, the standard deviation of pixels, of objects and of background.
+            compact: bool, decode only what is present?
         """
         super().__init__(name=name)
         self._image_shape = tuple(mean_image.shape)
-        self._glimpse_size, self._compact = glimpse_size, compact
-        channels = self._image_shape[-1]
+        self._glimpse_decoder, self._glimpse_size, self._compact = glimpse_decoder, glimpse_size, compact
         with self._enter_variable_scope():
-            self._mlp = MLP([hidden_size] * 2, glimpse_size**2 * channels)
             self._scale = tf.compat.v1.get_variable(
                 "output_scale", [], initializer=tf.constant_initializer(output_scale)
             )
@@ -68,18 +73,16 @@ class Decoder(snt.AbstractModule):
         Returns:
             `[n, N, g, g, C]`; zeros where nothing is present.
         """
-        glimpses = compaction.call_where(
-            self._decode, tf.reshape(presence, [-1]) > 0.5, [ops.merge(what)], 0.0, self._compact
-        )
-        n_slots, side = presence.shape.as_list()[1], self._glimpse_size
-        return tf.reshape(glimpses, [-1, n_slots, side, side, self._image_shape[2]])
+        glimpses = masked_call(self._decode, presence > 0.5, [what], compact=self._compact)
+        side, channels = self._glimpse_size, self._image_shape[2]
+        return tf.reshape(glimpses, [-1, presence.shape.as_list()[1], side, side, channels])
 
     def _decode(self, what):
-        """`[m, Z]` to `[m, g * g * C]`."""
-        return self._scale * self._mlp(what)
+        """Glimpses `[m, g * g * C]` of appearances `[m, Z]`."""
+        return self._scale * flatten(self._glimpse_decoder(what))
 
     def _build(self, what, where, presence):
-        """Paints n frames.
+        """Renders n frames.
 
         Args:
             what: `[n, N, Z]`.
@@ -87,13 +90,20 @@ class Decoder(snt.AbstractModule):
             presence: `[n, N]`, 0 or 1.
 
         Returns:
-            `Painting`.
+            `PixelDistribution`.
         """
-        size, image_size, n_slots = self._glimpse_size, self._image_shape[:2], presence.shape.as_list()[1]
-        canvas = compaction.sum_where(
-            self._write, presence > 0.5, (ops.merge(what), ops.merge(where)), self._compact
-        )
+        canvas = masked_sum(self._write, presence > 0.5, [what, where], self._compact)
         canvas = tf.reshape(canvas, [-1] + list(self._image_shape))
+        mask = self._mask(where, presence)
+        std, background_std = tf.square(self._root_std), tf.square(self._root_background_std)
+        return PixelDistribution(
+            canvas + mask * self._mean_image,
+            background_std + mask * tf.fill([self._image_shape[2]], std - background_std),
+        )
+
+    def _mask(self, where, presence):
+        """Where objects are: `sigmoid(20 * (glimpses of ones, written) - 10)`, `[n, H, W, 1]`."""
+        size, n_slots = self._glimpse_size, presence.shape.as_list()[1]
         # One more row and column add the offset to the product, instead of another pass over all pixels.
         steepness, offset = [np.full([n_slots + 1, 1], value, np.float32) for value in (MASK_STEEPNESS, 1.0)]
         steepness[-1], offset[-1] = 1.0, -MASK_OFFSET
@@ -103,15 +113,10 @@ class Decoder(snt.AbstractModule):
                 _ONE_MORE_SLOT,
                 constant_values=1.0,
             )
-            for pixels in spatial_transformer.glimpse_pixels(where, image_size, size)
+            for pixels in spatial_transformer.glimpse_pixels(where, self._image_shape[:2], size)
         ]
         coverage = tf.matmul(covered_rows * steepness, covered_columns * offset, transpose_a=True)
-        mask = tf.expand_dims(tf.sigmoid(coverage), -1)
-        std, background_std = tf.square(self._root_std), tf.square(self._root_background_std)
-        return Painting(
-            canvas + mask * self._mean_image,
-            background_std + mask * tf.fill([self._image_shape[2]], std - background_std),
-        )
+        return tf.expand_dims(tf.sigmoid(coverage), -1)
 
     def _write(self, what, where):
         """Objects `[m, Z]` at `[m, 4]` locations to canvases `[m, H * W * C]`."""
@@ -127,19 +132,21 @@ class Decoder(snt.AbstractModule):
             canvas = tf.transpose(tf.reshape(canvas, [-1, height, channels, width]), [0, 1, 3, 2])
         return tf.reshape(canvas, [-1, height * width * channels])
 
-    def log_likelihood(self, images, painting):
-        """Log-likelihood in nats of `[n, H, W, C]` images, summed over pixels: `[n]`."""
-        n_pixels = int(np.prod(self._image_shape))
 
-        @tf.custom_gradient
-        def log_density(canvas, std):
-            error = (images - canvas) / std
-            squares, log_stds = [tf.reduce_sum(x, axis=[1, 2, 3]) for x in (error * error, tf.math.log(std))]
+def log_likelihood(images, pixels):
+    """Log-likelihood in nats of `[n, H, W, C]` images under a `PixelDistribution`, summed over pixels: `[n]`."""
+    n_pixels = int(np.prod(images.shape.as_list()[1:]))
 
-            def gradient(to_total):
-                weights = tf.reshape(to_total, [-1, 1, 1, 1]) / std
-                return weights * error, weights * (error * error - 1.0)
+    @tf.custom_gradient
+    def log_density(images, mean, std):
+        error = (images - mean) / std
+        squares, log_stds = [tf.reduce_sum(x, axis=[1, 2, 3]) for x in (error * error, tf.math.log(std))]
 
-            return -0.5 * squares - log_stds - n_pixels * HALF_LOG_TWO_PI, gradient
+        def gradient(to_total):
+            weights = tf.reshape(to_total, [-1, 1, 1, 1]) / std
+            to_mean = weights * error
+            return -to_mean, to_mean, weights * (error * error - 1.0)
 
-        return log_density(painting.canvas, painting.std)
+        return -0.5 * squares - log_stds - n_pixels * HALF_LOG_TWO_PI, gradient
+
+    return log_density(images, *pixels)

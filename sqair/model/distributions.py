@@ -7,12 +7,18 @@ import sonnet as snt
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from sqair.engine import ops
-from sqair.engine.layers import Linear, positive_scale
+from sqair.engine.layers import Linear
+from sqair.engine.tensors import pack, straight_through_clip
 
 HALF_LOG_TWO_PI = 0.5 * math.log(2.0 * math.pi)
 MIN_COUNT_PROB = 1e-16
+MIN_SCALE = 1e-2  # lower bound of every learned standard deviation
 WHERE_PRIOR_HIDDEN = 128
+
+
+def positive_scale(raw, min_scale=MIN_SCALE):
+    """`softplus(raw) + min_scale`: a standard deviation from an unconstrained tensor."""
+    return tf.nn.softplus(raw) + min_scale
 
 
 def normal_log_prob(value, loc, scale):
@@ -37,6 +43,11 @@ def _standard_log_density(noise):
 def bernoulli_log_prob(value, logit):
     """Log-probability in nats of `value` in {0, 1}, element by element."""
     return value * logit - tf.nn.softplus(logit)
+
+
+def sample_bernoulli(noise, prob):
+    """1 where `noise < prob`, else 0; a comparison has no gradient."""
+    return tf.cast(noise < prob, tf.float32)
 
 
 class AffineDiagonalNormal(snt.AbstractModule):
@@ -87,7 +98,7 @@ def count_probabilities(presence_probs):
     for prob in slots:
         columns.append((1.0 - prob) if reached is None else (1.0 - prob) * reached)
         reached = prob if reached is None else prob * reached
-    joint = ops.concat(columns + [reached])
+    joint = tf.concat(columns + [reached], axis=-1)
     return joint / tf.reduce_sum(joint, axis=-1, keepdims=True)
 
 
@@ -102,7 +113,7 @@ def count_log_prob(probs, count):
         `[rows]` nats.
     """
     chosen = tf.one_hot(tf.cast(count, tf.int32), probs.shape.as_list()[-1])
-    return tf.math.log(ops.straight_through_clip(tf.reduce_sum(chosen * probs, axis=-1), MIN_COUNT_PROB, 1.0))
+    return tf.math.log(straight_through_clip(tf.reduce_sum(chosen * probs, axis=-1), MIN_COUNT_PROB, 1.0))
 
 
 class AutoregressiveNormal(snt.AbstractModule):
@@ -123,7 +134,7 @@ class AutoregressiveNormal(snt.AbstractModule):
             self._where_to_hidden = Linear(4, name="where_to_hidden")
             self._context_to_hidden = Linear(4, name="context_to_hidden")
             bias = tf.constant_initializer(list(scale_prior) + [0.0, 0.0] + [1.0] * 4)
-            self._readout = Linear(8, bias, name="readout")
+            self._readout = Linear(8, bias_initializer=bias, name="readout")
 
     def _build(self, where, features):
         """Log-density of each slot's location given the one before.
@@ -137,7 +148,7 @@ class AutoregressiveNormal(snt.AbstractModule):
         """
         rows, n_slots = tf.shape(where)[0], where.shape.as_list()[1]
         start = tf.tile(self._start, tf.stack([rows, 1]))
-        context = self._context_to_hidden(tf.nn.elu(self._context(ops.concat([start, features]))))
+        context = self._context_to_hidden(tf.nn.elu(self._context(pack([start, features]))))
         first = tf.tile(self._first, tf.stack([rows, 1]))[:, None]
         previous = tf.concat([first, where[:, :-1]], axis=1) if n_slots > 1 else first
         previous = tf.reshape(self._where_to_hidden(tf.reshape(previous, [-1, 4])), [-1, n_slots, 4])

@@ -7,17 +7,17 @@ import numpy as np
 import sonnet as snt
 import tensorflow as tf
 
-from sqair.engine import ops
-from sqair.engine.layers import MLP, Linear, make_core, positive_scale
+from sqair.engine.layers import MLP, Linear, make_core
+from sqair.engine.tensors import pack
 from sqair.errors import UserError
-from sqair.model.distributions import HALF_LOG_TWO_PI, AutoregressiveNormal
+from sqair.model.distributions import HALF_LOG_TWO_PI, AutoregressiveNormal, positive_scale
 from sqair.model.structures import LogProbs, PropagationStatistics
 
 DISCOVERY_PRIORS = ("cat", "geom")
 PROPAGATION_PRIORS = ("rnn", "rw", "guided")
 COUNT_HIDDEN = 10
-FIRST_FRAME_BIAS = 10.0  # after the first frame, nothing new is the likeliest by this many nats
-GUIDANCE = 0.1  # share of the network's output in the random-walk priors
+LATER_FRAME_BIAS = 10.0  # after the first frame, nothing new is the likeliest by this many nats
+RANDOM_WALK_GAIN = 0.1  # how much of the network's output the random-walk priors add
 
 
 def parse_scale_prior(value):
@@ -46,52 +46,49 @@ class DiscoveryPrior(snt.AbstractModule):
             kind: "cat" (learned categorical) or "geom" (untruncated geometric).
             step_success_prob: float, the geometric prior's success probability.
             scale_prior: two floats, mean of the scale logits (x, y).
-            recurrent_where: bool; autoregressive locations, or independent ones with deviation 1.
+            recurrent_where: bool; autoregressive locations, or independent ones with standard deviation 1.
 
         Raises:
             UserError: if `kind` is unknown.
         """
         super().__init__(name=name)
         if kind not in DISCOVERY_PRIORS:
-            raise UserError(
-                "--disc_prior_type={} is not known: use {}.".format(kind, " or ".join(DISCOVERY_PRIORS))
-            )
+            raise UserError(f"disc_prior_type={kind} is not known: use {' or '.join(DISCOVERY_PRIORS)}.")
         self._n_steps, self._kind, self._success_prob = n_steps, kind, step_success_prob
         self._where_loc = np.float32(list(scale_prior) + [0.0, 0.0])
         with self._enter_variable_scope():
             self._where = AutoregressiveNormal(scale_prior) if recurrent_where else None
             if kind == "cat":
                 zeros = tf.zeros_initializer()
-                later = tf.constant_initializer([FIRST_FRAME_BIAS] + [0.0] * n_steps)
+                later = tf.constant_initializer([LATER_FRAME_BIAS] + [0.0] * n_steps)
                 self._bias = tf.compat.v1.get_variable("count_bias", [n_steps + 1], initializer=zeros)
                 self._later_bias = tf.compat.v1.get_variable(
                     "count_later_bias", [n_steps + 1], initializer=later
                 )
                 self._logits = MLP([COUNT_HIDDEN], n_steps + 1, name="count")
 
-    def _build(self, latents, propagated_summary, expected, is_later):
+    def _build(self, what, where, presence, propagated_summary, expected, is_later):
         """Log-probabilities of discovered objects.
 
         Args:
-            latents: `Latents` of the discovered slots, n rows of N.
-            propagated_summary: `[n, D]`, the encoding of the propagated objects.
+            what: `[n, N, Z]`.
+            where: `[n, N, 4]` logits.
+            presence: `[n, N]`, 0 or 1.
+            propagated_summary: `[n, D]`, encoding of the propagated objects.
             expected: `[n, 1]`, how many objects the prior expects to be propagated (`expected_propagations`).
             is_later: `[n, 1]` float32, 0 in the first frame and 1 in later ones.
 
         Returns:
             `LogProbs` in nats; what and where masked by presence.
         """
-        presence, what = latents.presence, latents.what
         what_log_prob = tf.reduce_sum(-0.5 * what * what - HALF_LOG_TWO_PI, axis=-1)
         if self._where:
-            where_log_prob = self._where(latents.where, ops.concat([propagated_summary, expected]))
+            where_log_prob = self._where(where, pack([propagated_summary, expected]))
         else:
-            error = latents.where - self._where_loc
+            error = where - self._where_loc
             where_log_prob = tf.reduce_sum(-0.5 * error * error - HALF_LOG_TWO_PI, axis=-1)
-        count = tf.reduce_sum(presence, axis=-1)
-        return LogProbs(
-            presence * what_log_prob, presence * where_log_prob, self._count(count, expected, is_later)
-        )
+        count_log_prob = self._count(tf.reduce_sum(presence, axis=-1), expected, is_later)
+        return LogProbs(presence * what_log_prob, presence * where_log_prob, count_log_prob)
 
     def _count(self, count, expected, is_later):
         if self._kind == "geom":
@@ -120,18 +117,17 @@ class PropagationPrior(snt.AbstractModule):
         super().__init__(name=name)
         if kind not in PROPAGATION_PRIORS:
             raise UserError(
-                "--prop_prior_type={} is not known: use one of {}.".format(
-                    kind, ", ".join(PROPAGATION_PRIORS)
-                )
+                f"prop_prior_type={kind} is not known: use one of {', '.join(PROPAGATION_PRIORS)}."
             )
         self._n_what, self._kind, self._step_bias = n_what, kind, step_bias
         with self._enter_variable_scope():
-            self.core = make_core(core, hidden_size, [n_what + 4], "prior_transition", "core")
+            inputs = dict(what_tm1=n_what, where_tm1=4)
+            self._core = make_core(core, hidden_size, inputs, "prior_transition", name="core")
             self._readout = Linear(1 + 2 * (4 + n_what), name="readout")
 
     def step(self, what_tm1, where_tm1, state):
         """The recurrent core's next state from the last frame's object; `[m, Z]`, `[m, 4]`, `[m, D]` to `[m, D]`."""
-        return self.core(ops.concat([what_tm1, where_tm1]), state)[1]
+        return self._core(state, what_tm1=what_tm1, where_tm1=where_tm1)[1]
 
     def _build(self, what_tm1, where_tm1, state):
         """`PropagationStatistics` from the last frame's object and the core's state after `step`.
@@ -143,7 +139,10 @@ class PropagationPrior(snt.AbstractModule):
         if self._kind == "rw":
             where_loc, what_loc = where_tm1, what_tm1
         elif self._kind == "guided":
-            where_loc, what_loc = where_tm1 + GUIDANCE * where_loc, what_tm1 + GUIDANCE * what_loc
+            where_loc, what_loc = (
+                where_tm1 + RANDOM_WALK_GAIN * where_loc,
+                what_tm1 + RANDOM_WALK_GAIN * what_loc,
+            )
         return PropagationStatistics(
             logit + self._step_bias,
             where_loc,
@@ -154,7 +153,7 @@ class PropagationPrior(snt.AbstractModule):
 
     def presence_logit(self, logit, logit_tm1):
         """The prior's presence logits `[R, N]` from the network's and the posterior's at t - 1, absent slots too."""
-        return logit if self._kind == "rnn" else logit_tm1 + GUIDANCE * logit
+        return logit if self._kind == "rnn" else logit_tm1 + RANDOM_WALK_GAIN * logit
 
 
 def expected_propagations(prior_logit):

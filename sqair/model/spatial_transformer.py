@@ -9,7 +9,7 @@ separable (Jaderberg et al. 2015, arXiv:1506.02025): each axis has a small matri
 import numpy as np
 import tensorflow as tf
 
-from sqair.engine.ops import straight_through_clip
+from sqair.engine.tensors import straight_through_clip
 
 MIN_COORDINATE_SCALE = 1e-4
 _HUGE = 1e30
@@ -65,13 +65,12 @@ def read_glimpses(padded_images, image_size, image_index, where, glimpse_size):
         glimpse_size: int g.
 
     Returns:
-        `[m, g * g * C]` float32.
+        `[m, g, g, C]` float32.
     """
     boxes = _padded_boxes(where, image_size, padded_images.shape.as_list()[1:3])
-    glimpses = tf.image.crop_and_resize(
+    return tf.image.crop_and_resize(
         padded_images, boxes, box_indices=image_index, crop_size=[glimpse_size] * 2
     )
-    return tf.reshape(glimpses, [-1, glimpse_size * glimpse_size * padded_images.shape.as_list()[3]])
 
 
 def _padded_boxes(where, image_size, padded_size):

@@ -26,7 +26,7 @@ class FrameNoise(NamedTuple):
 class FrameInputs(NamedTuple):
     """What one time-step of the model reads."""
 
-    image: Any  # [B, H, W, C] float32 in [0, 1]
+    image: Any  # [B, P, Q, C] float32 in [0, 1], padded by `spatial_transformer.pad_images`
     image_encoding: Any  # [B, D] the image encoder's output
     noise: FrameNoise  # [B, K, N, ...]
 
@@ -58,8 +58,8 @@ class LogProbs(NamedTuple):
     presence: Any  # [R] of the number of discoveries, or of all propagations together
 
 
-class SlotObjects(NamedTuple):
-    """Objects that propagation, or discovery, sampled in one frame, before any is dropped."""
+class SampledObjects(NamedTuple):
+    """Objects that propagation, or discovery, sampled in one frame, and what from; before any is dropped."""
 
     what: Any  # [R, N, Z]
     where: Any  # [R, N, 4] logits
@@ -68,16 +68,7 @@ class SlotObjects(NamedTuple):
     what_loc: Any  # [R, N, Z]
     what_scale: Any  # [R, N, Z]
     where_loc: Any  # [R, N, 4]
-    where_scale: Any  # [R, N, 4]
-
-
-class PackedObjects(NamedTuple):
-    """The `SlotObjects` of one frame and what else belongs to each, joined; what the next steps need of them apart."""
-
-    what: Any  # [R, N, Z]
-    where: Any  # [R, N, 4] logits
-    presence: Any  # [R, N, 1] 0 or 1
-    packed: Any  # [R, N, n] with the three above
+    where_scale: Any  # [R, N, 4]; for propagation before the 4x4 mixing matrix
 
 
 class SQAIRState(NamedTuple):
@@ -112,26 +103,23 @@ class PropagationStatistics(NamedTuple):
     what_scale: Any  # [..., Z]
 
 
+class PropagatedObjects(NamedTuple):
+    """Propagated objects with what the prior says of them."""
+
+    sampled: SampledObjects
+    prior: PropagationStatistics  # [R, N, n]
+
+
 class CellOutputs(NamedTuple):
-    """What one time-step infers; `[T, R, ...]` for a sequence. Probabilities are computed for all frames at once.
+    """What one time-step infers; `[T, R, ...]` for a sequence. Probabilities are computed for all frames at once."""
 
-    The structures of slots are packed: joined on the last axis, so that they leave the loop over time as they are.
-    """
-
-    kept: Any  # [R, N, n], `KeptObjects`
-    propagated: Any  # [R, N, n], `SlotObjects` and `PropagationStatistics`
-    discovered: Any  # [R, N, n], `SlotObjects`
+    kept: KeptObjects
+    propagated: PropagatedObjects
+    discovered: SampledObjects
     propagated_summary: Any  # [R, D] encoding of the propagated objects
 
 
-def packed_widths(n_what):
-    """`CellOutputs` of structures of ints: how wide the fields of what is packed are; `n_what`: int Z."""
-    slot = SlotObjects(n_what, 4, 1, 1, n_what, n_what, 4, 4)
-    statistics = PropagationStatistics(1, 4, n_what, 4, n_what)
-    return CellOutputs(KeptObjects(n_what, 4, 1, 1, 1), (slot, statistics), slot, None)
-
-
-class KindOutputs(NamedTuple):
+class PhaseOutputs(NamedTuple):
     """What one time-step says of propagation, or of discovery, before surplus objects are dropped."""
 
     presence: Any  # [R, N]
@@ -146,8 +134,8 @@ class StepOutputs(NamedTuple):
     latents: Latents
     posterior: Posterior
     object_ids: Any  # [R, N] float32, -1 in absent slots
-    propagation: KindOutputs
-    discovery: KindOutputs
+    propagation: PhaseOutputs
+    discovery: PhaseOutputs
     log_q: Any  # [R] nats
     log_p: Any  # [R] nats, prior of the latents
     discrete_log_q: Any  # [R] nats, the part of log_q that was not reparametrised

@@ -224,14 +224,14 @@ def _data(c, folder):
 def _build(c, data):
     """A function that does the next step and returns its numbers, the nodes of its graph, seconds to build it."""
     from sqair.evaluation.evaluator import Evaluator
-    from sqair.model.sqair import SQAIR
+    from sqair.model.sqair import mlp_sqair
     from sqair.training.graph import TrainingGraph
     from sqair.training.settings import Settings
 
     chosen = {name: c[name] for name in ("batch_size", "k_particles", "num_threads")}
     arguments = {name: c[name] for name in ("n_steps_per_image", "n_units", "disc_step_bias", "compact")}
     mean_image = data.mean_image()
-    make_model = lambda: SQAIR(mean_image, n_what=N_WHAT, glimpse_size=GLIMPSE, **arguments)  # noqa: E731
+    make_model = lambda: mlp_sqair(mean_image, n_what=N_WHAT, glimpse_size=GLIMPSE, **arguments)  # noqa: E731
     start = time.perf_counter()
     if c["kind"] == "train":
         training = TrainingGraph(make_model, data, Settings(seq_len=0, stage_itr=0, **chosen))

@@ -10,7 +10,7 @@ from sqair.data.pipeline import SequenceBatch
 from sqair.errors import UserError
 from sqair.evaluation.evaluator import session_config
 from sqair.model import bounds
-from sqair.model.sqair import SQAIR
+from sqair.model.sqair import mlp_sqair
 from sqair.model.structures import FrameNoise, StepNoise
 from sqair.training import objective
 from sqair.verification.reference_names import reference_to_ours
@@ -114,7 +114,7 @@ def run(case, compact=True):
     seq_len, batch_size = images.shape[:2]
     k_particles = case.k_particles
     with tf.Graph().as_default():
-        model = SQAIR(np.zeros(images.shape[2:], np.float32), compact=compact, **case.flags)
+        model = mlp_sqair(np.zeros(images.shape[2:], np.float32), compact=compact, **case.flags)
         names = reference_to_ours(**{flag: case.flags[flag] for flag in NAMING_FLAGS if flag in case.flags})
         _check_names(case, names)
         noise = _noise(case, seq_len, batch_size)

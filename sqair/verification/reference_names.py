@@ -51,24 +51,30 @@ def reference_to_ours(
     names.update(_encoders(masked_glimpse))
     names.update(_discovery(rec_where_prior, disc_prior_type))
     names.update(_propagation(prop_prior_type))
-    return {reference: "sqair/" + ours for reference, ours in names.items()}
+    names = {reference: "sqair/" + ours for reference, ours in names.items()}
+    names.update(_networks())
+    return names
+
+
+def _networks():
+    """What is passed into the model has names of its own."""
+    names = _mlp(_DISC + "/encoder", "image_encoder", 2, has_output=False)
+    names.update(_mlp(_DISC + "/encoder_1", "glimpse_encoder", 2, has_output=False))
+    names.update(_mlp("decoder/air_decoder/decoder", "glimpse_decoder/mlp", 2))
+    return names
 
 
 def _decoder():
-    names = {
+    return {
         "decoder/air_decoder/Variable": "decoder/mean_image",
         "decoder/air_decoder/decoder/output_scale": "decoder/output_scale",
         "decoder/air_decoder/output_std": "decoder/output_std_root",
         "decoder/air_decoder/background_std": "decoder/background_std_root",
     }
-    names.update(_mlp("decoder/air_decoder/decoder", "decoder/mlp", 2))
-    return names
 
 
 def _encoders(masked_glimpse):
     names = {_DISC + "/air_encoder/gaussian_from_param_vec/min_std": "glimpse_encoder/min_scale"}
-    names.update(_mlp(_DISC + "/encoder", "image_encoder/mlp", 2, has_output=False))
-    names.update(_mlp(_DISC + "/encoder_1", "glimpse_encoder/mlp", 2, has_output=False))
     names.update(_linear(_DISC + "/air_encoder/gaussian_from_param_vec/linear", "glimpse_encoder/statistics"))
     if masked_glimpse:
         names.update(_mlp(_DISC + "/air_encoder", "glimpse_encoder/mask", 1))

@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Scans a cell over time, for parts of the batch side by side."""
+
+import tensorflow as tf
+
+from sqair.engine.loop_gradients import DeferredGradients
+from sqair.engine.tensors import merge_leading, pack, size, split_leading, unpack
+
+STREAMS = 2  # parts of a batch that are unrolled side by side
+
+
+def unroll(cell, inputs, particles, streams=STREAMS):
+    """Scans a cell over time.
+
+    One loop runs the streams in turn, each with a state of its own: with two, iteration `2 t + h` is frame t of half h.
+    It does not wait for iteration `2 t + h - 1`: two cores work where the frames of one sequence keep one busy. Each
+    field of inputs and outputs is stored as one tensor.
+
+    Args:
+        cell: `snt.RNNCore` with `initial_state(rows)`, whose `output_size` is a named tuple.
+        inputs: named tuple of (structures of) `[T, B, ...]`, float32.
+        particles: int K, rows of the cell for each sequence.
+        streams: int, how many if the batch can be divided by it.
+
+    Returns:
+        The cell's outputs, structure of `[T, B * K, ...]`.
+    """
+    batch_size = size(tf.nest.flatten(inputs)[0], axis=1)
+    streams = streams if isinstance(batch_size, int) and batch_size % streams == 0 else 1
+    stream_size = batch_size // streams
+    packed = [split_leading(merge_leading(pack(field)), stream_size) for field in inputs]
+    length = tf.shape(packed[0])[0]
+    arrays = [tf.TensorArray(x.dtype, length, element_shape=x.shape[1:]).unstack(x) for x in packed]
+    deferred = DeferredGradients(length)
+
+    def step(index, results, states):
+        state, *others = states
+        frame = [unpack(array.read(index), field) for array, field in zip(arrays, inputs)]
+        with deferred.inside(index):
+            outputs, next_state = cell(type(inputs)(*frame), state)
+        for tensor, like in zip(tf.nest.flatten(next_state), tf.nest.flatten(state)):
+            tensor.set_shape(like.shape)
+        results = [array.write(index, pack(field)) for array, field in zip(results, outputs)]
+        return index + 1, results, others + [next_state]
+
+    states = [cell.initial_state(stream_size * particles)] * streams
+    results = [tf.TensorArray(tf.float32, length) for _ in cell.output_size]
+    _, results, _ = tf.while_loop(lambda index, *_: index < length, step, (0, results, states))
+    rows = batch_size * particles
+    fields = []
+    for array, sizes in zip(results, cell.output_size):
+        whole = split_leading(merge_leading(array.stack()), rows)
+        shapes = [shape.as_list() for shape in tf.nest.flatten(sizes)]
+        width = sum(shape[-1] for shape in shapes)
+        whole.set_shape([None, rows if isinstance(rows, int) else None] + shapes[0][:-1] + [width])
+        fields.append(unpack(whole, sizes))
+    return type(cell.output_size)(*fields)
