@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tf_run import run
 
-from sqair.engine import active_slots as compaction
-from sqair.engine import ops
+from sqair.engine.active_slots import ActiveSlots, masked_call, masked_sum, scan_slots
+from sqair.engine.tensors import pack
 from sqair.evaluation.evaluator import session_config
 
 
@@ -40,15 +40,11 @@ class Rows:
             upstream = [tf.constant(rng.normal(size=(1, n)), tf.float32) for n in (4, 2)]
 
             def function(pair, index):
-                return Pair(
-                    tf.tanh(tf.matmul(ops.concat(pair), weights)), tf.gather(table, index) * pair.second
-                )
+                return Pair(tf.tanh(tf.matmul(pack(pair), weights)), tf.gather(table, index) * pair.second)
 
             self.results = []
             for compact in (True, False):
-                outputs = compaction.call_where(
-                    function, self.mask, (self.inputs, self.index), DEFAULTS, compact
-                )
+                outputs = masked_call(function, self.mask, (self.inputs, self.index), DEFAULTS, compact)
                 loss = sum(tf.reduce_sum(tf.sin(x) * u) for x, u in zip(outputs, upstream))
                 gradients = tf.gradients(loss, [*self.inputs, weights, table])
                 self.results.append((outputs, [tf.convert_to_tensor(g) for g in gradients]))
@@ -94,17 +90,17 @@ def check_rows(rows, mask):
     [[0] * 4, [1] * 4, [0, 1, 1, 0, 1], [1], [0], []],
     ids=lambda mask: "".join(map(str, mask)) or "no_rows",
 )
-def test_call_where_runs_the_rows_that_the_mask_names(mask, rows):
+def test_masked_call_runs_the_rows_that_the_mask_names(mask, rows):
     check_rows(rows, [letter == "1" for letter in mask])
 
 
 @settings(max_examples=40, deadline=None)
 @given(mask=st.lists(st.booleans(), max_size=12))
-def test_call_where_is_the_same_compact_and_not(rows, mask):
+def test_masked_call_is_the_same_compact_and_not(rows, mask):
     check_rows(rows, mask)
 
 
-def test_call_where_gives_the_function_only_the_rows_that_run():
+def test_masked_call_gives_the_function_only_the_rows_that_run():
     seen = []
 
     def function(x):
@@ -113,16 +109,16 @@ def test_call_where_gives_the_function_only_the_rows_that_run():
 
     mask = tf.constant([True, False, True])
     for compact in (True, False):
-        outputs = compaction.call_where(function, mask, (tf.ones([3, 2]),), 0.0, compact)
+        outputs = masked_call(function, mask, [tf.ones([3, 2])], compact=compact)
         assert outputs.shape.as_list() == [3, 2]
     assert run(seen) == [2, 3]
 
 
-def test_call_where_keeps_integers_beyond_float32_exact():
+def test_masked_call_keeps_integers_beyond_float32_exact():
     """Indices are not carried along in a float tensor."""
     big = 2**24 + 1
     index = tf.constant([0, big, big + 2], tf.int32)
-    outputs = compaction.call_where(
+    outputs = masked_call(
         lambda x, i: tf.cast((i - big)[:, None], tf.float32) + 0.0 * x,
         tf.constant([False, True, True]),
         (tf.ones([3, 1]), index),
@@ -131,10 +127,10 @@ def test_call_where_keeps_integers_beyond_float32_exact():
     assert run(outputs).ravel().tolist() == [-1, 0, 2]
 
 
-def test_call_where_keeps_out_what_the_rows_that_do_not_run_would_make_infinite():
+def test_masked_call_keeps_out_what_the_rows_that_do_not_run_would_make_infinite():
     x = tf.constant([[0.0], [4.0]])
     mask = tf.constant([False, True])
-    outputs = compaction.call_where(tf.math.log, mask, (x,), 7.0)
+    outputs = masked_call(tf.math.log, mask, (x,), 7.0)
     value, gradient = run([outputs, tf.convert_to_tensor(tf.gradients(outputs, x)[0])])
     np.testing.assert_allclose(value, [[7.0], [np.log(4.0)]], rtol=1e-6)
     np.testing.assert_allclose(gradient, [[0.0], [0.25]])
@@ -145,26 +141,30 @@ def test_call_where_keeps_out_what_the_rows_that_do_not_run_would_make_infinite(
 
 @pytest.mark.parametrize("compact", [True, False])
 @pytest.mark.parametrize("mask", [[[0, 0], [0, 0]], [[1, 1], [1, 1]], [[0, 1], [0, 0]], [[1, 0], [1, 1]]])
-def test_sum_where_sums_the_slots_that_the_mask_names(mask, compact):
-    x = np.arange(12, dtype=np.float32).reshape(4, 3) + 1.0
+def test_masked_sum_sums_the_slots_that_the_mask_names(mask, compact):
+    x = np.arange(12, dtype=np.float32).reshape(2, 2, 3) + 1.0
     inputs = tf.constant(x)
-    outputs = compaction.sum_where(lambda x: x * x, tf.constant(np.array(mask, bool)), [inputs], compact)
+    outputs = masked_sum(lambda x: x * x, tf.constant(np.array(mask, bool)), [inputs], compact)
     value, gradient = run([outputs, tf.convert_to_tensor(tf.gradients(outputs, inputs)[0])])
-    chosen = np.float32(mask)
-    np.testing.assert_allclose(value, np.sum((x * x).reshape(2, 2, 3) * chosen[..., None], axis=1))
-    np.testing.assert_allclose(gradient, 2 * x * chosen.reshape(4, 1))
+    chosen = np.float32(mask)[..., None]
+    np.testing.assert_allclose(value, np.sum(x * x * chosen, axis=1))
+    np.testing.assert_allclose(gradient, 2 * x * chosen)
+
+
+@pytest.mark.parametrize("compact", [True, False])
+def test_masked_call_takes_slots_and_structures(compact):
+    """A mask of rows and slots; an argument that is a structure, one that is a tensor."""
+    rng = np.random.RandomState(0)
+    a, b, c = [rng.normal(size=(4, 3, n)).astype(np.float32) for n in (2, 1, 2)]
+    mask = rng.uniform(size=(4, 3)) < 0.5
+    arguments = Pair(tf.constant(a), tf.constant(b)), tf.constant(c)
+    function = lambda pair, c: Pair(pair.first * c, pair.second)  # noqa: E731
+    actual = run(masked_call(function, tf.constant(mask), arguments, Pair(0.0, 5.0), compact))
+    np.testing.assert_allclose(actual.first, np.where(mask[..., None], a * c, 0))
+    np.testing.assert_allclose(actual.second, np.where(mask[..., None], b, 5))
 
 
 # Slots one after another
-
-
-def running_slots(masks, compact):
-    """`SlotRows` of `[R, N]` masks in which a slot runs only if the one before does."""
-    columns = tf.unstack(tf.constant(np.array(masks, bool)), axis=1)
-    running = compaction.SlotRows(columns[0], len(columns), compact)
-    for mask in columns[1:]:
-        running.add(running.take(mask))
-    return running
 
 
 @pytest.mark.parametrize("compact", [True, False])
@@ -174,31 +174,71 @@ def test_slots_are_gathered_split_and_scattered_back(compact, counts):
     masks = np.arange(3) < np.array(counts)[:, None]
     x = np.random.RandomState(0).normal(size=masks.shape + (2,)).astype(np.float32)
     with tf.Graph().as_default():
-        running, tensor = running_slots(masks, compact), tf.constant(x)
-        slots = running.split(running.gather(tensor))
-        results = [
-            running.scatter([3.0 * slot for slot in slots]),
-            running.scatter_all(running.gather(tensor)),
-            tf.gather(tf.concat([[[7.0, 7.0]], running.gather(tensor)], 0), running.row_numbers()),
-        ]
-        gradient = tf.convert_to_tensor(tf.gradients(results[0], tensor)[0])
-        tripled, same, numbered, gradient = run([*results, gradient])
+        active, tensor = ActiveSlots.known(tf.constant(masks), compact), tf.constant(x)
+        slots = active.split(active.gather(tensor))
+        tripled = active.scatter(tf.concat([3.0 * slot for slot in slots], axis=0))
+        default = tf.constant([[7.0, 7.0]])
+        order = tf.tile([[4, 0, 2]], [len(counts), 1])  # slot 4 is none of the three
+        selected = active.select(active.gather(tensor), order, default)
+        gradient = tf.convert_to_tensor(tf.gradients(tripled, tensor)[0])
+        tripled, selected, gradient = run([tripled, selected, gradient])
     np.testing.assert_allclose(tripled, 3 * x * masks[..., None], rtol=1e-6)
-    np.testing.assert_allclose(same, x * masks[..., None])
-    np.testing.assert_allclose(numbered, np.where(masks[..., None], x, 7))
     np.testing.assert_allclose(gradient, 3 * np.ones_like(x) * masks[..., None])
+    expected = np.where(masks[..., None], x, 7)
+    np.testing.assert_allclose(selected, np.stack([0 * x[:, 0] + 7, expected[:, 0], expected[:, 2]], 1))
 
 
 def test_a_slot_follows_the_rows_of_the_one_before():
     """Masks of later slots are found as they come; each adds one where it runs."""
-    running = compaction.SlotRows(tf.constant([True, False, True, True]), 3)
-    first = running.take(tf.constant([[0.0], [1.0], [2.0], [3.0]]))
-    running.add(tf.constant([True, False, True]))
-    second = running.follow(first)
-    running.add(second[:, 0] > 1.0)
-    third = running.follow(second)
-    slots = [x + 1.0 for x in (first, second, third)]
-    found = run(running.scatter(slots))
+    active = ActiveSlots(tf.constant([True, False, True, True]), 3)
+    first = active.take(tf.constant([[0.0], [1.0], [2.0], [3.0]]))
+    active.add(tf.constant([True, False, True]))
+    second = active.follow(first)
+    active.add(second[:, 0] > 1.0)
+    third = active.follow(second)
+    found = run(active.scatter(tf.concat([x + 1.0 for x in (first, second, third)], axis=0)))
     expected = [[1, 1, 0], [0, 0, 0], [3, 0, 0], [4, 4, 4]]
     np.testing.assert_array_equal(found[..., 0], expected)
-    assert run(running.follow(second, 2)).ravel().tolist() == [3]
+    assert run(active.follow(second, 2)).ravel().tolist() == [3]
+
+
+# Scans over slots, against a loop over rows
+
+
+def scan(inputs, scale, carry, n_slots, masks, compact):
+    """`h_n = tanh(x_n + a h_{n-1})` and `x_n h_n`: where masks hold, or else as long as h is positive."""
+
+    def step(x, h, scale=None):
+        h = tf.tanh(x + (tf.constant(0.5) if scale is None else scale) * h)
+        return (Pair(h, x * h), 2.0 * h), h
+
+    if masks is not None:
+        active = ActiveSlots.known(masks, compact)
+        slot_inputs = active.split(active.gather(inputs))
+        return active, scan_slots(step, active, slot_inputs, carry)
+    active = ActiveSlots(tf.fill([tf.shape(inputs)[0]], True), n_slots, compact)
+    found = lambda outputs: outputs.first[:, 0] > 0  # noqa: E731
+    return active, scan_slots(step, active, tf.unstack(inputs, axis=1), carry, (scale,), found)
+
+
+@pytest.mark.parametrize("compact", [True, False])
+@pytest.mark.parametrize("known", [True, False])
+def test_scan_slots_is_a_loop_over_rows_and_slots(known, compact):
+    rng = np.random.RandomState(3)
+    inputs, carry = rng.normal(size=(7, 3, 2)).astype(np.float32), rng.normal(size=(7, 2)).astype(np.float32)
+    scale = rng.normal(size=(7, 1)).astype(np.float32)
+    masks = np.arange(3) < rng.randint(4, size=7)[:, None]
+    expected = np.zeros((3, 7, 3, 2))
+    for row in range(7):
+        h, goes_on = carry[row], True
+        for n in range(3):
+            if not (masks[row, n] if known else goes_on):
+                break
+            h = np.tanh(inputs[row, n] + (0.5 if known else scale[row]) * h)
+            expected[:, row, n] = h, inputs[row, n] * h, 2 * h
+            goes_on = h[0] > 0
+    tensors = [tf.constant(x) for x in (inputs, scale, carry)]
+    active, (pair, doubled) = scan(*tensors, 3, tf.constant(masks) if known else None, compact)
+    actual = run([active.scatter(x) for x in (*pair, doubled)])
+    np.testing.assert_allclose(actual, expected, atol=1e-6)
+    assert 0.2 < np.mean(expected[0] != 0) < 0.9

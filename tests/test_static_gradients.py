@@ -47,7 +47,13 @@ def crop(x):
     return tf.image.crop_and_resize(tf.constant(images), boxes_of(x), index, [4, 3])
 
 
+def crop_from(images):
+    boxes = np.random.RandomState(2).uniform(size=(3, 4)).astype(np.float32)
+    return tf.image.crop_and_resize(images, tf.constant(boxes), tf.constant([0, 1, 1]), [4, 3])
+
+
 OTHERS = {
+    "crop images": (crop_from, [ROWS, 7, 6, 2]),
     "add a constant": (lambda x: x + np.ones([3], np.float32), [ROWS, 3]),
     "subtract from a constant": (lambda x: 1.0 - x, [ROWS, 3]),
     "divide a constant": (lambda x: 2.0 / x, [ROWS, 3]),
