@@ -20,7 +20,6 @@ from sqair.verification.stored_case import load_case
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 SCRIPT = os.path.join(ROOT, "scripts", "verify_reference.py")
 GOLDEN = os.path.join(ROOT, "tests", "golden", "small.npz")
-QUICK = ["one_slot", "one_frame", "two_slots", "all_options", "guided_one_frame"]
 LAST_LINE = re.compile(r"verified: (\d+) outputs, (\d+) gradients, worst (\d\.\d+e[-+]\d+)")
 
 
@@ -65,7 +64,9 @@ def failures(comparisons):
 # What passes
 
 
-@pytest.mark.parametrize("options", [[], ["--nocompact"]], ids=["compact", "dense"])
+@pytest.mark.parametrize(
+    "options", [[], pytest.param(["--nocompact"], marks=pytest.mark.slow)], ids=["compact", "dense"]
+)
 def test_the_golden_case_passes_in_the_script(options):
     done = script(*options, GOLDEN)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -80,24 +81,24 @@ def test_the_golden_case_passes_in_the_script(options):
     assert {line.split()[1] for line in lines} == names, "one line for each output and gradient"
 
 
-def check_generated(name, folder):
-    path = str(folder / (name + ".npz"))
+QUICK = {
+    ("all_options", True),
+    ("guided_one_frame", False),
+}  # together most of what the golden case does not use
+GENERATED = [
+    pytest.param(name, compact, marks=[] if (name, compact) in QUICK else [pytest.mark.slow])
+    for name in reference_cases.CASES
+    for compact in (True, False)
+]
+
+
+@pytest.mark.parametrize("name, compact", GENERATED)
+def test_generated_cases_pass(name, compact, tmp_path):
+    path = str(tmp_path / (name + ".npz"))
     reference_cases.make_case(path, **reference_cases.CASES[name])
-    for compact in (True, False):
-        comparisons = comparison.verify(load_case(path), compact)
-        assert not failures(comparisons)
-        assert len(comparisons) > 120
-
-
-@pytest.mark.parametrize("name", QUICK)
-def test_generated_cases_pass(name, tmp_path):
-    check_generated(name, tmp_path)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name in reference_cases.CASES if name not in QUICK])
-def test_all_other_generated_cases_pass(name, tmp_path):
-    check_generated(name, tmp_path)
+    comparisons = comparison.verify(load_case(path), compact)
+    assert not failures(comparisons)
+    assert len(comparisons) > 120
 
 
 # What fails
@@ -193,21 +194,27 @@ def test_a_gradient_that_is_not_a_number_or_not_there_fails_alone(case, computed
     assert wrong(case, computed) == [name]
 
 
-def test_the_script_exits_with_1_and_names_what_failed(source, tmp_path):
+def test_the_script_exits_with_1_and_names_what_failed(source, computed, tmp_path, capsys, monkeypatch):
     files = CaseFiles(tmp_path, source)
     files.change(
         output__canvas=lambda x: spoil(x, 2.2e-3),
         **{"grad/discovery/vanilla_rnn/in_to_hidden/w": lambda x: x * np.nan},
     )
-    done = script(files.path)
-    assert done.returncode == 1
-    assert not done.stderr
-    lines = [line for line in done.stdout.splitlines() if "FAILED" in line]
+    monkeypatch.setattr(Replay, "__init__", lambda self, case, compact: None)
+    monkeypatch.setattr(Replay, "__exit__", lambda self, *_: None)
+    monkeypatch.setattr(Replay, "run", lambda self, arrays: computed)
+    monkeypatch.setattr(sys, "argv", [SCRIPT, files.path])
+    with pytest.raises(SystemExit) as end:
+        runpy.run_path(SCRIPT, run_name="__main__")
+    assert end.value.code == 1
+    output, errors = capsys.readouterr()
+    assert not errors
+    lines = [line for line in output.splitlines() if "FAILED" in line]
     assert len(lines) == 2
     assert "canvas" in lines[0]
     assert "discovery/vanilla_rnn/in_to_hidden/w" in lines[1]
-    assert done.stdout.splitlines()[-1].startswith("failed: 2 of ")
-    assert "verified" not in done.stdout
+    assert output.splitlines()[-1].startswith("failed: 2 of ")
+    assert "verified" not in output
 
 
 # What is refused

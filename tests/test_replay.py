@@ -75,25 +75,24 @@ def test_no_choice_of_the_golden_case_hangs_on_rounding():
     assert reference_cases.coverage(flags, inputs, computed)["margin"] > 100 * np.finfo(np.float32).eps
 
 
-def test_a_replay_follows_what_it_is_given(case):
+def test_a_replay_follows_what_it_is_given(golden):
+    case, replay = golden
+
+    def changed(key, change):
+        return replay.run(dict(case.arrays, **{key: change(case.arrays[key])}))
+
     name = "discovery/vanilla_rnn/in_to_hidden/w"
-    with Replay(case) as replay:
-        first, gradients = replay.run(case.arrays)
-        other, other_gradients = replay.run(
-            dict(case.arrays, **{"param/" + name: 2 * case.arrays["param/" + name]})
-        )
-        darker, _ = replay.run(dict(case.arrays, **{"input/imgs": np.zeros_like(case.arrays["input/imgs"])}))
-        noise = dict(
-            case.arrays, **{"input/u_presence_disc": np.ones_like(case.arrays["input/u_presence_disc"])}
-        )
-        empty, _ = replay.run(noise)
-        again, gradients_again = replay.run(case.arrays)
+    first, gradients = replay.run(case.arrays)
+    other, other_gradients = changed("param/" + name, lambda x: 2 * x)
+    darker, _ = changed("input/imgs", np.zeros_like)
+    empty, _ = changed("input/u_presence_disc", np.ones_like)
+    again, gradients_again = replay.run(case.arrays)
     assert first["presence"].any() and not empty["presence"].any()
     assert not np.array_equal(first["where_loc"], other["where_loc"])
     assert not np.array_equal(gradients[name], other_gradients[name])
     assert not np.array_equal(first["log_weights"], darker["log_weights"])
-    np.testing.assert_array_equal(first["log_weights"], again["log_weights"])
-    np.testing.assert_array_equal(gradients[name], gradients_again[name])
+    np.testing.assert_allclose(first["log_weights"], again["log_weights"], rtol=1e-6)
+    np.testing.assert_allclose(gradients[name], gradients_again[name], rtol=1e-4, atol=1e-4)
 
 
 def test_images_of_bytes_and_of_numbers():
@@ -121,7 +120,10 @@ def check_refusal(case, message):
     assert str(refused.value).endswith(".")
 
 
-@pytest.mark.parametrize("name", sorted(REFUSED))
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=pytest.mark.slow if name == "other units" else []) for name in sorted(REFUSED)],
+)
 def test_parameters_that_do_not_fit_the_flags_are_refused_in_one_sentence(case, name):
     flags, changes, message = REFUSED[name]
     arrays = {
