@@ -2,9 +2,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Measures speed and memory of training and evaluation, each configuration in fresh processes.
 
-Times are also given in units of one 2048 x 2048 x 2048 float32 matrix product of NumPy on the same machine, measured
-before and after each step, so that they can be compared across machines. Sequences are made from the digits that come
-with the package. Each row of the table, and each record of --json, is one configuration:
+Times are also given in units, so that they can be compared across machines: a unit is the time of one product of
+two 2048 x 2048 float32 matrices (tf.matmul) by TensorFlow's own kernels, on the threads that a training with this
+--num_threads gives one operation: half of them, which is one core of two. It is measured in the same process, before and
+after each step. Sequences are made from the digits that come with the package. Each row of the table, and each record of --json, is one configuration:
 
   step s    seconds of a step: median (fastest-slowest) of all steps; a step of training is an update
   unit s    seconds of the unit, median
@@ -21,6 +22,7 @@ import contextlib
 import itertools
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -78,6 +80,10 @@ ROW = (
 
 
 def main(flags):
+    def interrupt(signal_number, frame):
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupt)
     kinds, sizes, doubled = chosen(flags)
     if flags.json is not None:
         check_writable(flags.json)
@@ -172,7 +178,7 @@ def check_writable(path):
 
 @contextlib.contextmanager
 def refusing(path):
-    """Tells an error of the system as one sentence."""
+    """Says an error of the system in one sentence."""
     try:
         yield
     except OSError as error:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
+from sqair.evaluation.evaluator import session_config
 from sqair.model import noise
 from sqair.model.sqair import mlp_sqair
 from sqair.verification import benchmark as benchmarking
@@ -50,6 +51,7 @@ def run(*arguments, program=(SCRIPT,)):
     return done.returncode, done.stdout, done.stderr
 
 
+@pytest.mark.slow
 def test_both_kinds_from_end_to_end(tmp_path):
     path = tmp_path / "records.json"
     path.write_text("of yesterday")
@@ -103,20 +105,56 @@ def test_what_is_refused_before_measuring(flag, sentence):
     assert errors.count("\n") == 1 and errors.endswith(".\n")
 
 
-def test_an_interruption_leaves_nothing(tmp_path):
+def started(folder, **options):
+    """The script as the leader of a group of processes, at work on its first measurement."""
     process = subprocess.Popen(
-        [sys.executable, SCRIPT, *TINY, "--json", str(tmp_path / "records.json")],
-        env={**os.environ, "TMPDIR": str(tmp_path)},
+        [sys.executable, SCRIPT, *TINY, "--json", str(folder / "records.json")],
+        env={**os.environ, "TMPDIR": str(folder)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         universal_newlines=True,
         start_new_session=True,
+        **options,
     )
     assert process.stdout.readline().startswith("kind")
+    return process
+
+
+def test_an_interruption_leaves_nothing(tmp_path):
+    process = started(tmp_path)
     os.killpg(process.pid, signal.SIGINT)  # as Ctrl-C does
     _, errors = process.communicate()
     assert (process.returncode, errors) == (130, "Interrupted.\n")
     assert os.listdir(str(tmp_path)) == []
+
+
+def test_in_the_background_an_interruption_is_ignored_and_a_termination_leaves_nothing(tmp_path):
+    process = started(tmp_path, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN))
+    os.killpg(process.pid, signal.SIGINT)
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(timeout=1)
+    process.terminate()
+    _, errors = process.communicate()
+    assert (process.returncode, errors) == (130, "Interrupted.\n")
+    assert os.listdir(str(tmp_path)) == []
+    with pytest.raises(ProcessLookupError):  # what it started has ended too
+        os.killpg(process.pid, 0)
+
+
+def test_the_unit_is_a_product_by_tensorflow_on_the_threads_of_a_training(monkeypatch):
+    sessions = []
+
+    class Session(tf.Session):
+        def __init__(self, graph, config):
+            sessions.append((graph, config))
+            super().__init__(graph=graph, config=config)
+
+    monkeypatch.setattr(tf, "Session", Session)
+    benchmarking.matrix_product(8, num_threads=4)()
+    ((graph, config),) = sessions
+    (product,) = [op for op in graph.get_operations() if op.type == "MatMul"]
+    assert product.outputs[0].shape.as_list() == [8, 8] and product.outputs[0].dtype == tf.float32
+    assert config == session_config(4) and config.inter_op_parallelism_threads == 4
 
 
 PRETENDING = f"""

@@ -1,26 +1,25 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Verification: what passes, what fails, what is refused; the script's exit status and last line."""
+"""Comparison with stored cases: what passes, what fails, what is refused; the script's exit status and last line."""
 
-import json
 import os
 import re
 import runpy
-import shutil
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 import reference_cases
+from case_files import CaseFiles
 
 from sqair.errors import UserError
-from sqair.verification import comparison as verification
-from sqair.verification.stored_case import load_case, parse_scale_prior
+from sqair.verification import comparison
+from sqair.verification.replay import Replay
+from sqair.verification.stored_case import load_case
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 SCRIPT = os.path.join(ROOT, "scripts", "verify_reference.py")
 GOLDEN = os.path.join(ROOT, "tests", "golden", "small.npz")
-QUICK = ["one_slot", "one_frame", "two_slots", "all_options", "guided_one_frame"]
 LAST_LINE = re.compile(r"verified: (\d+) outputs, (\d+) gradients, worst (\d\.\d+e[-+]\d+)")
 
 
@@ -36,41 +35,6 @@ def script(*paths):
     )
 
 
-class Case:
-    """A case in a folder of its own, to be tampered with."""
-
-    def __init__(self, folder, source):
-        self.path, self.flags_path = str(folder / "case.npz"), str(folder / "case.flags.json")
-        shutil.copy(source, self.path)
-        shutil.copy(source[: -len(".npz")] + ".flags.json", self.flags_path)
-
-    def change(self, **arrays):
-        """Sets arrays (None removes one); `__` in a name stands for `/`."""
-        with np.load(self.path) as stored:
-            everything = dict(stored)
-        for name, value in arrays.items():
-            name = name.replace("__", "/")
-            if value is None:
-                del everything[name]
-            else:
-                everything[name] = value(everything[name]) if callable(value) else value
-        np.savez(self.path, **everything)
-
-    def change_flags(self, **changes):
-        with open(self.flags_path) as file:
-            flags = json.load(file)
-        for name, value in changes.items():
-            if value is None:
-                del flags[name]
-            else:
-                flags[name] = value
-        with open(self.flags_path, "w") as file:
-            json.dump(flags, file)
-
-    def verify(self):
-        return verification.verify(load_case(self.path))
-
-
 @pytest.fixture(scope="module")
 def source(tmp_path_factory):
     """A small case, of one slot and one frame."""
@@ -79,17 +43,18 @@ def source(tmp_path_factory):
     return path
 
 
-@pytest.fixture
-def case(tmp_path, source):
-    return Case(tmp_path, source)
+@pytest.fixture(scope="module")
+def computed(source):
+    """What the model makes of `source`: outputs and gradients."""
+    case = load_case(source)
+    with Replay(case) as replay:
+        return replay.run(case.arrays)
 
 
 @pytest.fixture
-def run_once(monkeypatch, source):
-    """The model of `source` runs once for all tests that change only what it is compared with."""
-    if not hasattr(run_once, "results"):
-        run_once.results = verification.run(load_case(source))
-    monkeypatch.setattr(verification, "run", lambda case, compact: run_once.results)
+def case(source):
+    """The arrays of `source`, to be changed."""
+    return load_case(source).arrays
 
 
 def failures(comparisons):
@@ -99,7 +64,9 @@ def failures(comparisons):
 # What passes
 
 
-@pytest.mark.parametrize("options", [[], ["--nocompact"]], ids=["compact", "dense"])
+@pytest.mark.parametrize(
+    "options", [[], pytest.param(["--nocompact"], marks=pytest.mark.slow)], ids=["compact", "dense"]
+)
 def test_the_golden_case_passes_in_the_script(options):
     done = script(*options, GOLDEN)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -114,225 +81,177 @@ def test_the_golden_case_passes_in_the_script(options):
     assert {line.split()[1] for line in lines} == names, "one line for each output and gradient"
 
 
-def check_generated(name, folder):
-    path = str(folder / (name + ".npz"))
+QUICK = {
+    ("all_options", True),
+    ("guided_one_frame", False),
+}  # together most of what the golden case does not use
+GENERATED = [
+    pytest.param(name, compact, marks=[] if (name, compact) in QUICK else [pytest.mark.slow])
+    for name in reference_cases.CASES
+    for compact in (True, False)
+]
+
+
+@pytest.mark.parametrize("name, compact", GENERATED)
+def test_generated_cases_pass(name, compact, tmp_path):
+    path = str(tmp_path / (name + ".npz"))
     reference_cases.make_case(path, **reference_cases.CASES[name])
-    for compact in (True, False):
-        comparisons = verification.verify(load_case(path), compact)
-        assert not failures(comparisons)
-        assert len(comparisons) > 120
-
-
-@pytest.mark.parametrize("name", QUICK)
-def test_generated_cases_pass(name, tmp_path):
-    check_generated(name, tmp_path)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name in reference_cases.CASES if name not in QUICK])
-def test_all_other_generated_cases_pass(name, tmp_path):
-    check_generated(name, tmp_path)
+    comparisons = comparison.verify(load_case(path), compact)
+    assert not failures(comparisons)
+    assert len(comparisons) > 120
 
 
 # What fails
 
 
-def spoil(value):
-    """The largest entry off by the least that the tolerance does not allow."""
-    value = value.copy()
-    index = np.argmax(np.abs(value)) if value.ndim else ()
-    value[np.unravel_index(index, value.shape) if value.ndim else ()] *= 1 + 3.2e-4
-    return value
+def wrong(arrays, computed):
+    """The names of what does not pass."""
+    return failures(comparison.compare(arrays, *computed))
 
 
-def first_present(value, presence):
-    """`value` with an entry of a present object made not-a-number."""
-    value = value.copy()
-    value[tuple(np.argwhere(presence == 1)[0])] = np.nan
+def spoil(value, by):
+    """The largest entry off by a share of itself."""
+    value = np.array(value)
+    index = np.unravel_index(np.argmax(np.abs(value)), value.shape)
+    value[index] *= 1 + by
     return value
 
 
 @pytest.mark.parametrize(
-    "name", ["canvas", "what", "where_scale", "disc_prob", "target", "log_weights", "data_ll_per_sample"]
+    "name", ["what", "where_scale", "disc_prob", "target", "log_weights", "data_ll_per_sample"]
 )
-def test_a_wrong_output_fails(case, run_once, name):
-    assert not failures(case.verify())
-    case.change(**{"output__" + name: spoil})
-    assert failures(case.verify()) == [name]
+def test_a_wrong_output_fails(case, computed, name):
+    assert wrong(case, computed) == []
+    right = computed[0][name].reshape(case["output/" + name].shape)
+    for share, expected in ((0.9, []), (1.1, [name])):
+        case["output/" + name] = spoil(right, share * 1e-4)
+        assert wrong(case, computed) == expected
 
 
-def test_absent_objects_are_not_compared(case, run_once):
-    with np.load(case.path) as stored:
-        presence = stored["output/presence"]
-    assert np.any(presence == 0)
-    absent = (presence == 0)[..., None]
-    case.change(
-        output__what=lambda x: np.where(absent, np.float32(np.nan), x),
-        output__where_loc=lambda x: x + 7 * absent,
-    )
-    assert not failures(case.verify())
-    case.change(output__what=lambda x: first_present(x, presence))
-    assert failures(case.verify()) == ["what"]
+CANVAS = np.random.RandomState(0).uniform(size=(2, 3, 50, 50)).astype(np.float32)
+
+
+def compared(canvas):
+    """The comparison of a canvas with `CANVAS`."""
+    (one,) = comparison.compare({"output/canvas": CANVAS}, {"canvas": canvas[..., None]}, {})
+    return one
+
+
+def test_a_canvas_with_a_wrong_pixel_fails():
+    one = compared(spoil(CANVAS, 1.8e-3))
+    assert one.passed and (one.error, one.tolerance) == (pytest.approx(1.8e-3, rel=1e-2), 2e-3)
+    assert not compared(spoil(CANVAS, 2.2e-3)).passed
+
+
+def test_a_canvas_that_is_a_little_wrong_everywhere_fails():
+    one = compared(CANVAS * np.float32(1 + 1.8e-4))
+    assert one.passed and (one.error, one.tolerance) == (pytest.approx(1.8e-4, rel=1e-2), 2e-4)
+    assert not compared(CANVAS * np.float32(1 + 2.2e-4)).passed
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_what_is_not_a_number_fails(case, run_once, value):
-    case.change(output__log_weights=lambda x: x * value, output__elbo_vae=lambda x: x * value)
-    assert failures(case.verify()) == ["elbo_vae", "log_weights"]
+def test_a_canvas_with_what_is_not_a_number_fails(value):
+    canvas = CANVAS.copy()
+    canvas[0, 0, 7, 7] = value
+    assert not compared(canvas).passed
+
+
+def test_absent_objects_are_not_compared(case, computed):
+    presence = case["output/presence"]
+    assert np.any(presence == 0)
+    absent = (presence == 0)[..., None]
+    case["output/what"] = np.where(absent, np.float32(np.nan), case["output/what"])
+    case["output/where_loc"] = case["output/where_loc"] + 7 * absent
+    assert wrong(case, computed) == []
+    case["output/what"][tuple(np.argwhere(presence == 1)[0])] = np.nan
+    assert wrong(case, computed) == ["what"]
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_what_is_not_a_number_fails(case, computed, value):
+    for name in ("log_weights", "elbo_vae"):
+        case["output/" + name] = case["output/" + name] * value
+    assert wrong(case, computed) == ["elbo_vae", "log_weights"]
 
 
 @pytest.mark.parametrize("name", ["discovery/vanilla_rnn/in_to_hidden/w", "propagation/gru_1/bz"])
-def test_a_wrong_gradient_fails(case, run_once, name):
-    case.change(**{"grad/" + name: lambda x: x * 1.0025})
-    wrong = failures(case.verify())
-    with np.load(case.path) as stored:
-        norms = [np.linalg.norm(stored[key]) for key in stored.files if key.startswith("grad/")]
-        small = np.linalg.norm(stored["grad/" + name]) < 1e-3 * np.linalg.norm(norms)
-    assert wrong == ([] if small else [name])
-    case.change(**{"grad/" + name: lambda x: x + 1e-2 * np.linalg.norm(norms)})
-    assert failures(case.verify()) == [name]
+def test_a_wrong_gradient_fails(case, computed, name):
+    key = "grad/" + name
+    norms = [np.linalg.norm(value) for other, value in case.items() if other.startswith("grad/")]
+    small = np.linalg.norm(case[key]) < 1e-3 * np.linalg.norm(norms)
+    case[key] = case[key] * np.float32(1.0025)
+    assert wrong(case, computed) == ([] if small else [name])
+    case[key] = case[key] + np.float32(1e-2 * np.linalg.norm(norms))
+    assert wrong(case, computed) == [name]
 
 
-def test_a_gradient_that_is_not_a_number_fails_alone(case, run_once):
+def test_a_gradient_that_is_not_a_number_or_not_there_fails_alone(case, computed):
     name = "discovery/vanilla_rnn/in_to_hidden/b"
-    case.change(**{"grad/" + name: lambda x: x * np.nan})
-    assert failures(case.verify()) == [name]
+    outputs, gradients = computed
+    without = {other: value for other, value in gradients.items() if other != name}
+    assert wrong(case, (outputs, without)) == [name]
+    case["grad/" + name] = case["grad/" + name] * np.nan
+    assert wrong(case, computed) == [name]
 
 
-def test_the_script_exits_with_1_and_names_what_failed(case, tmp_path):
-    case.change(output__canvas=spoil, **{"grad/discovery/vanilla_rnn/in_to_hidden/w": lambda x: x * np.nan})
-    done = script(case.path)
-    assert done.returncode == 1
-    assert not done.stderr
-    lines = [line for line in done.stdout.splitlines() if "FAILED" in line]
+def test_the_script_exits_with_1_and_names_what_failed(source, computed, tmp_path, capsys, monkeypatch):
+    files = CaseFiles(tmp_path, source)
+    files.change(
+        output__canvas=lambda x: spoil(x, 2.2e-3),
+        **{"grad/discovery/vanilla_rnn/in_to_hidden/w": lambda x: x * np.nan},
+    )
+    monkeypatch.setattr(Replay, "__init__", lambda self, case, compact: None)
+    monkeypatch.setattr(Replay, "__exit__", lambda self, *_: None)
+    monkeypatch.setattr(Replay, "run", lambda self, arrays: computed)
+    monkeypatch.setattr(sys, "argv", [SCRIPT, files.path])
+    with pytest.raises(SystemExit) as end:
+        runpy.run_path(SCRIPT, run_name="__main__")
+    assert end.value.code == 1
+    output, errors = capsys.readouterr()
+    assert not errors
+    lines = [line for line in output.splitlines() if "FAILED" in line]
     assert len(lines) == 2
     assert "canvas" in lines[0]
     assert "discovery/vanilla_rnn/in_to_hidden/w" in lines[1]
-    assert done.stdout.splitlines()[-1].startswith("failed: 2 of ")
-    assert "verified" not in done.stdout
+    assert output.splitlines()[-1].startswith("failed: 2 of ")
+    assert "verified" not in output
 
 
 # What is refused
 
 
-def cut_short(case):
-    with open(case.path, "r+b") as file:
-        file.truncate(os.path.getsize(case.path) // 2)
-
-
-def flip_bytes(case):
-    with open(case.path, "r+b") as file:
-        file.seek(os.path.getsize(case.path) // 2)
-        file.write(b"\xff" * 2000)
-
-
-def replace_by_array(case):
-    with open(case.path, "wb") as file:
-        np.save(file, np.zeros(3))
-
-
-def write_case(content):
-    def write(case):
-        with open(case.path, "wb") as file:
-            file.write(content)
-
-    return write
-
-
-def write_flags(content):
-    def write(case):
-        with open(case.flags_path, "wb") as file:
-            file.write(content)
-
-    return write
-
-
-def drop(name):
-    return lambda case: case.change(**{name: None})
-
-
-def put(name, value):
-    return lambda case: case.change(**{name: value})
-
-
-def flag(name, value):
-    return lambda case: case.change_flags(**{name: value})
-
-
-PARAM = "param/discovery/vanilla_rnn/in_to_hidden/w"
-BAD_CASES = {
-    "no case": (lambda case: os.remove(case.path), r"case\.npz does not exist"),
-    "no flags": (lambda case: os.remove(case.flags_path), r"case\.flags\.json does not exist"),
-    "cut short": (cut_short, r"case\.npz cannot be read"),
-    "bytes changed": (flip_bytes, r"case\.npz cannot be read"),
-    "an empty file": (write_case(b""), r"case\.npz cannot be read"),
-    "an array": (replace_by_array, r"case\.npz cannot be read"),
-    "malformed JSON": (write_flags(b'{"T": 3,'), r"case\.flags\.json is not valid JSON"),
-    "JSON in another encoding": (write_flags(b'{"T": "\xff"}'), r"case\.flags\.json is not valid JSON"),
-    "JSON list": (write_flags(b"[1, 2]"), r"case\.flags\.json must hold one JSON object"),
-    "missing flag": (flag("k_particles", None), r"has no flag 'k_particles'"),
-    "flag of the wrong type": (flag("n_what", "many"), r"case\.flags\.json.*can't work"),
-    "three scales": (flag("scale_prior", "1,2,3"), r"case\.flags\.json.*scale_prior"),
-    "unknown prior": (flag("prop_prior_type", "walk"), r"--prop_prior_type=walk"),
-    "unknown core": (flag("transition", "LSTM"), r"transition=LSTM.*VanillaRNN alone"),
-    "other core": (flag("time_transition", "VanillaRNN"), r"time_transition=VanillaRNN.*GRU alone"),
-    "a size below 1": (flag("n_units", -2), r"can't work: -2 is no size"),
-    "a deviation below 0": (flag("output_std", -1), r"can't work: -1 is no positive number"),
-    "neither true nor false": (flag("masked_glimpse", "no"), r"can't work: no is neither true nor false"),
-    "unknown estimator": (flag("estimator", "nvil"), r"--estimator=nvil"),
-    "other particles": (flag("k_particles", 2), r"input/eps_what_prop has shape .* k_particles=2"),
-    "other slots": (flag("n_steps_per_image", 2), r"has shape"),
-    "other appearance size": (flag("n_what", 6), r"has shape"),
-    "other units": (flag("n_units", 2), r"param/.* has shape"),
-    "no images": (drop("input/imgs"), r"case\.npz has no array input/imgs"),
-    "no noise": (drop("input/u_presence_disc"), r"case\.npz has no array input/u_presence_disc"),
-    "no presence": (drop("output/presence"), r"case\.npz has no array output/presence"),
-    "images of other shape": (put("input/imgs", lambda x: x[0]), r"input/imgs has shape"),
-    "true counts of other shape": (put("input/nums", lambda x: x[:, :1]), r"input/nums has shape"),
-    "noise of other shape": (
-        put("input/eps_where_disc", lambda x: x[..., :3]),
-        r"input/eps_where_disc has shape",
-    ),
-    "parameter of other shape": (put(PARAM, lambda x: x.T), PARAM + " has shape"),
-    "parameter missing": (drop(PARAM), r"has no " + PARAM),
-    "unknown parameter": (
-        put("param/other", np.zeros(3)),
-        r"has param/other, unknown",
-    ),
-    "unknown output": (put("output/other", np.zeros(3)), r"output/other"),
-    "output of other shape": (put("output/log_weights", lambda x: x[:1]), r"output/log_weights has shape"),
-    "presence of other shape": (put("output/presence", lambda x: x[:, :1]), r"output/presence has shape"),
-    "gradient of other shape": (
-        put("grad/discovery/vanilla_rnn/in_to_hidden/w", lambda x: x[:1]),
-        r"grad/discovery/vanilla_rnn/in_to_hidden/w has shape",
-    ),
-}
-
-
-COMPARED = ("unknown output", "output of other shape", "gradient of other shape")
-
-
-@pytest.mark.parametrize("name", sorted(BAD_CASES))
-def test_bad_cases_are_refused_in_one_sentence(case, name, request):
-    spoil_it, message = BAD_CASES[name]
-    spoil_it(case)
-    if name in COMPARED:
-        request.getfixturevalue("run_once")
+@pytest.mark.parametrize(
+    "key, value, message",
+    [
+        (
+            "output/other",
+            lambda _: np.zeros(3),
+            "The case holds output/other, which this model does not have.",
+        ),
+        (
+            "output/log_weights",
+            lambda x: x[:1],
+            r"output/log_weights has shape \(1, 3\) where the flags give",
+        ),
+        (
+            "grad/discovery/vanilla_rnn/in_to_hidden/w",
+            lambda x: x[:1],
+            r"grad/discovery/vanilla_rnn/in_to_hidden/w has shape \(1, 32\) instead of",
+        ),
+    ],
+)
+def test_what_cannot_be_compared_is_refused_in_one_sentence(case, computed, key, value, message):
+    case[key] = value(case.get(key))
     with pytest.raises(UserError, match=message) as refused:
-        case.verify()
+        comparison.compare(case, *computed)
     assert "\n" not in str(refused.value)
     assert str(refused.value).endswith(".")
 
 
-def test_other_files_are_refused(tmp_path):
-    for name in ("case.npy", "case"):
-        with pytest.raises(UserError, match=r"case.* is not a case: give the path of a CASE\.npz"):
-            load_case(str(tmp_path / name))
-
-
-def test_the_script_exits_with_2_and_one_sentence(case):
-    case.change_flags(k_particles=None)
-    done = script(case.path)
+def test_the_script_exits_with_2_and_one_sentence(source, tmp_path):
+    files = CaseFiles(tmp_path, source)
+    files.change_flags(k_particles=None)
+    done = script(files.path)
     assert done.returncode == 2
     assert not done.stdout
     assert len(done.stderr.splitlines()) == 1
@@ -348,14 +267,3 @@ def test_the_script_explains_itself(capsys):
 def test_the_script_says_what_it_takes(arguments):
     with pytest.raises(UserError, match="Give the paths of stored cases: .*CASE.npz"):
         runpy.run_path(SCRIPT)["main"](arguments)
-
-
-# Flags
-
-
-@pytest.mark.parametrize(
-    "value, expected",
-    [("-2", (-2, -2)), (-2.5, (-2.5, -2.5)), ("-2,-1", (-2, -1)), ([-2, -1], (-2, -1)), ("[1, 2]", (1, 2))],
-)
-def test_scale_prior_takes_one_number_or_two(value, expected):
-    assert parse_scale_prior(value) == expected

@@ -43,7 +43,7 @@ def processes_with(text):
     return found
 
 
-def wait_until(condition, seconds=20):
+def wait_until(condition, seconds=60):
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end
@@ -124,7 +124,7 @@ def test_an_interrupted_run_leaves_nothing_that_looks_complete(tmp_path, sent, s
         wait_until(is_writing)
         assert len(processes_with(folder)) == 3
         process.send_signal(sent)
-        _, err = process.communicate(timeout=20)
+        _, err = process.communicate(timeout=60)
     finally:
         process.kill()
     assert process.returncode == status
@@ -136,6 +136,31 @@ def test_an_interrupted_run_leaves_nothing_that_looks_complete(tmp_path, sent, s
     if sent == signal.SIGKILL:
         assert run("--bundled_digits", f"--data_dir={folder}", "--num_train=3", "--num_valid=3")[0] == 0
         assert os.listdir(str(tmp_path)) == ["set"]
+
+
+def test_in_the_background_an_interruption_is_ignored_and_a_termination_leaves_nothing(tmp_path):
+    folder = str(tmp_path / "set")
+    process = subprocess.Popen(
+        [SCRIPT, f"--data_dir={folder}", *LONG],
+        env=environment(),
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),
+    )
+    try:
+        wait_until(
+            lambda: any(".tfrecord" in name for _, _, names in os.walk(str(tmp_path)) for name in names)
+        )
+        process.send_signal(signal.SIGINT)
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(timeout=0.5)
+        process.terminate()
+        _, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert (process.returncode, err) == (130, "Interrupted; no data set was written.\n")
+    assert os.listdir(str(tmp_path)) == []
+    wait_until(lambda: not processes_with(folder))
 
 
 def test_ctrl_c_reaches_the_workers_too(tmp_path):
@@ -152,7 +177,7 @@ def test_ctrl_c_reaches_the_workers_too(tmp_path):
             lambda: any(".tfrecord" in name for _, _, names in os.walk(str(tmp_path)) for name in names)
         )
         os.killpg(process.pid, signal.SIGINT)
-        _, err = process.communicate(timeout=20)
+        _, err = process.communicate(timeout=60)
     finally:
         process.kill()
     assert (process.returncode, err) == (130, "Interrupted; no data set was written.\n")
@@ -171,7 +196,7 @@ def test_a_full_disk(tmp_path):
     assert os.listdir(str(tmp_path)) == []
 
 
-def test_without_an_environment_the_way_to_get_one_is_told(tmp_path):
+def test_without_an_environment_the_way_to_get_one_is_said(tmp_path):
     (tmp_path / "scripts").mkdir()
     shutil.copy(SCRIPT, str(tmp_path / "scripts"))
     for python in ("", "/nowhere/python"):

@@ -3,153 +3,226 @@
 
 import os
 import shutil
-import subprocess
-import sys
+from typing import NamedTuple
 
 import pytest
 import reference_cases
-
-pytestmark = pytest.mark.slow
+from mutants import Verifier
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 GOLDEN = os.path.join(ROOT, "tests", "golden", "small.npz")
 
-# What goes wrong, in which file, what is replaced by what, and the case that shows it if not the golden one.
-# The texts are short, so that they survive a change of layout.
+
+class Mutation(NamedTuple):
+    """A mistake: in one place of a file, something wrong instead of what is right."""
+
+    what: str
+    file: str  # below sqair/
+    right: str  # occurs once; short, so that it survives a change of layout
+    wrong: str
+    case: str = "golden"  # the case that shows it
+    fast: bool = (
+        False  # an output of a small case shows it, so that it is tried without gradients, in seconds
+    )
+
+
 MUTATIONS = [
-    (
+    Mutation(
         "gates of the GRU in another order",
         "engine/layers.py",
         "update, reset = tf.split(",
         "reset, update = tf.split(",
+        case="two_slots",
+        fast=True,
     ),
-    (
+    Mutation(
         "no biases in the GRU",
         "engine/layers.py",
         "tf.concat([b_z, b_r, b_h], 0)",
         "0.0 * tf.concat([b_z, b_r, b_h], 0)",
     ),
-    ("one bias of the RNN dropped", "engine/layers.py", "b_in + b_state", "b_in"),
-    (
+    Mutation("one bias of the RNN dropped", "engine/layers.py", "b_in + b_state", "b_in"),
+    Mutation(
         "no biases in layers",
         "engine/loop_gradients.py",
         "tf.nn.bias_add(outputs, bias)",
         "tf.nn.bias_add(outputs, 0.0 * bias)",
     ),
-    ("a smaller least scale", "engine/layers.py", "MIN_SCALE = 1e-2", "MIN_SCALE = 1e-3"),
-    ("mask not applied", "model/networks.py", "glimpses *= mask", "glimpses *= 1.0"),
-    ("no -1 in the scale of moves", "model/propagation.py", "raw_scale + RAW_SCALE_SHIFT", "raw_scale"),
-    ("stored factor of moves ignored", "model/propagation.py", "self._update_scale * move", "move"),
-    ("first glimpse at the last location", "model/propagation.py", "where + shift", "where"),
-    (
+    Mutation(
+        "a smaller least scale",
+        "engine/layers.py",
+        "MIN_SCALE = 1e-2",
+        "MIN_SCALE = 1e-3",
+        case="two_slots",
+        fast=True,
+    ),
+    Mutation(
+        "mask not applied",
+        "model/networks.py",
+        "glimpses *= mask",
+        "glimpses *= 1.0",
+        case="two_slots",
+        fast=True,
+    ),
+    Mutation(
+        "no -1 in the scale of moves",
+        "model/propagation.py",
+        "raw_scale + RAW_SCALE_SHIFT",
+        "raw_scale",
+    ),
+    Mutation("stored factor of moves ignored", "model/propagation.py", "self._update_scale * move", "move"),
+    Mutation("first glimpse at the last location", "model/propagation.py", "where + shift", "where"),
+    Mutation(
         "presence without the temporal state",
         "model/propagation.py",
         "past.presence_hidden, (0, 2)",
         "0.0 * past.presence_hidden, (0, 2)",
+        case="two_slots",
+        fast=True,
     ),
-    (
+    Mutation(
         "slots do not see the slot before",
         "model/propagation.py",
         "carry = ops.concat([objects[:3], hidden])",
         "carry = ops.concat([objects[:2], 0.0 * objects.presence, hidden])",
     ),
-    ("same noise for both kinds", "model/sqair.py", "summary, noise.discovery", "summary, noise.propagation"),
-    ("ids start again", "model/sqair.py", "object_ids, last_id)", "object_ids, state.last_id)"),
-    (
+    Mutation(
+        "same noise for both kinds",
+        "model/sqair.py",
+        "summary, noise.discovery",
+        "summary, noise.propagation",
+        case="two_slots",
+        fast=True,
+    ),
+    Mutation("ids start again", "model/sqair.py", "object_ids, last_id)", "object_ids, state.last_id)"),
+    Mutation(
         "absent objects summarised",
         "model/sqair.py",
         "tf.reshape(objects.presence, [-1]) > 0.5",
         "tf.reshape(objects.presence, [-1]) > -0.5",
     ),
-    (
+    Mutation(
         "another order of the absent",
         "engine/ops.py",
         "presence * n_slots - np.arange(n_slots, dtype=np.float32)",
         "(2.0 * presence - 1.0) * (n_slots - np.arange(n_slots, dtype=np.float32))",
-        "random_walk_odds",
+        case="random_walk_odds",
     ),
-    ("the surplus kept instead of the first", "engine/ops.py", "n_slots - np.arange", "n_slots + np.arange"),
-    (
+    Mutation(
+        "the surplus kept instead of the first", "engine/ops.py", "n_slots - np.arange", "n_slots + np.arange"
+    ),
+    Mutation(
         "clipped without straight-through",
         "engine/ops.py",
         "tensor + tf.stop_gradient(tf.clip_by_value(tensor, minimum, maximum) - tensor)",
         "tf.clip_by_value(tensor, minimum, maximum)",
-        "against_odds",
+        case="against_odds",
     ),
-    ("no bias of the prior's presence", "model/priors.py", "logit + self._step_bias", "logit"),
-    ("first frame like later ones", "model/priors.py", "is_later * self._later_bias", "self._later_bias"),
-    (
+    Mutation(
+        "no bias of the prior's presence",
+        "model/priors.py",
+        "logit + self._step_bias",
+        "logit",
+        case="two_slots",
+        fast=True,
+    ),
+    Mutation(
+        "first frame like later ones", "model/priors.py", "is_later * self._later_bias", "self._later_bias"
+    ),
+    Mutation(
         "expected objects not centred",
         "model/priors.py",
         "tf.sigmoid(prior_logit) - 0.5",
         "tf.sigmoid(prior_logit)",
     ),
-    ("a walk with a stronger guide", "model/priors.py", "GUIDANCE = 0.1", "GUIDANCE = 0.2", "guided"),
-    (
+    Mutation(
+        "a walk with a stronger guide", "model/priors.py", "GUIDANCE = 0.1", "GUIDANCE = 0.2", case="guided"
+    ),
+    Mutation(
         "logit of impossible discoveries",
         "model/scoring.py",
         "presence_logit), possible)",
         "presence_logit), 1.0)",
     ),
-    ("logits of the absent less unlikely", "engine/ops.py", "ABSENT_LOGIT = -88.0", "ABSENT_LOGIT = -8.0"),
-    ("counts without the slots before", "model/distributions.py", "(1.0 - prob) * reached", "(1.0 - prob)"),
-    (
+    Mutation(
+        "logits of the absent less unlikely", "engine/ops.py", "ABSENT_LOGIT = -88.0", "ABSENT_LOGIT = -8.0"
+    ),
+    Mutation(
+        "counts without the slots before", "model/distributions.py", "(1.0 - prob) * reached", "(1.0 - prob)"
+    ),
+    Mutation(
         "determinant with its sign",
         "model/distributions.py",
         "tf.abs(tf.linalg.diag_part(self._mixing))",
         "tf.linalg.diag_part(self._mixing)",
-        "two_slots",
+        case="two_slots",
     ),
-    ("no determinant", "model/distributions.py", " - self._log_det", ""),
-    ("locations in a row not one late", "model/distributions.py", "where[:, :-1]", "where[:, 1:]"),
-    (
+    Mutation("no determinant", "model/distributions.py", " - self._log_det", "", case="two_slots", fast=True),
+    Mutation("locations in a row not one late", "model/distributions.py", "where[:, :-1]", "where[:, 1:]"),
+    Mutation(
         "states of other objects",
         "engine/active_slots.py",
         "tf.range(1, tf.size(positions) + 1,",
         "tf.range(tf.size(positions),",
     ),
-    ("a bias added twice", "model/propagation.py", "(0, 2), bias=False", "(0, 2)"),
-    (
+    Mutation("a bias added twice", "model/propagation.py", "(0, 2), bias=False", "(0, 2)"),
+    Mutation(
         "biases' gradients of one row",
         "engine/loop_gradients.py",
         "BiasAddGrad(out_backprop=gradients)",
         "BiasAddGrad(out_backprop=gradients[:1])",
     ),
-    (
+    Mutation(
         "scale's gradient half done",
         "model/spatial_transformer.py",
         "raw_scale * (1.0 - raw_scale)",
         "raw_scale",
     ),
-    (
+    Mutation(
         "slopes with the wrong sign",
         "model/spatial_transformer.py",
         "weights * offsets * -_HUGE",
         "weights * offsets * _HUGE",
     ),
-    (
+    Mutation(
         "a border without a slope",
         "model/spatial_transformer.py",
         "at_border * from_middle",
         "0.0 * from_middle",
     ),
-    (
+    Mutation(
         "likelihood's gradient doubled",
         "model/decoder.py",
         "return weights * error",
         "return 2.0 * weights * error",
     ),
-    ("deviation for its root", "model/decoder.py", "tf.square(self._root_std)", "self._root_std"),
-    ("another offset of the mask", "model/decoder.py", "MASK_OFFSET = 10.0", "MASK_OFFSET = 9.0"),
-    ("loss of the whole sequence", "model/bounds.py", "/ tf.cast(seq_len, tf.float32)", ""),
-    ("a learning signal with a gradient", "model/bounds.py", "tf.stop_gradient(signal)", "signal"),
-    ("signals summed over particles", "model/bounds.py", "score /= log_weights.shape.as_list()[1]", "pass"),
-    (
+    Mutation(
+        "standard deviation for its root", "model/decoder.py", "tf.square(self._root_std)", "self._root_std"
+    ),
+    Mutation(
+        "another offset of the mask",
+        "model/decoder.py",
+        "MASK_OFFSET = 10.0",
+        "MASK_OFFSET = 9.0",
+        case="two_slots",
+        fast=True,
+    ),
+    Mutation(
+        "loss of the whole sequence",
+        "model/bounds.py",
+        "/ tf.cast(seq_len, tf.float32)",
+        "",
+    ),
+    Mutation("a learning signal with a gradient", "model/bounds.py", "tf.stop_gradient(signal)", "signal"),
+    Mutation(
+        "signals summed over particles", "model/bounds.py", "score /= log_weights.shape.as_list()[1]", "pass"
+    ),
+    Mutation(
         "bound for the log-weight in VIMCO",
         "model/bounds.py",
         'estimator == "reference":',
         'estimator == "vimco":',
-        "textbook",
+        case="textbook",
     ),
 ]
 
@@ -168,45 +241,83 @@ def case_of(tmp_path_factory):
     return path_of
 
 
+@pytest.fixture(scope="module")
+def verifier():
+    with Verifier() as started:
+        yield started
+
+
+def text_of(mutation):
+    with open(os.path.join(ROOT, "sqair", mutation.file), encoding="utf-8") as source:
+        return source.read()
+
+
 def copy_of_the_package(folder):
-    shutil.copytree(
-        os.path.join(ROOT, "sqair"), str(folder / "sqair"), ignore=shutil.ignore_patterns("__pycache__")
-    )
-    shutil.copytree(
-        os.path.join(ROOT, "scripts"), str(folder / "scripts"), ignore=shutil.ignore_patterns("__pycache__")
-    )
+    for name in ("sqair", "scripts"):
+        ignore = shutil.ignore_patterns("__pycache__", "*.npz")
+        shutil.copytree(os.path.join(ROOT, name), str(folder / name), ignore=ignore)
 
 
-def verify(folder, case):
-    return subprocess.run(
-        [sys.executable, str(folder / "scripts" / "verify_reference.py"), case],
-        env=dict(os.environ, PYTHONPATH=str(folder)),
-        cwd=str(folder),
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
+@pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.what)
+def test_what_a_mistake_replaces_is_there_once(mutation):
+    found = text_of(mutation).count(mutation.right)
+    message = "sqair/{} holds {!r} {} times: write this mutation anew"
+    assert found == 1, message.format(mutation.file, mutation.right, found)
 
 
-def test_without_a_mistake_the_cases_pass(tmp_path, case_of):
+def test_mistakes_have_names_of_their_own_and_some_are_tried_fast():
+    assert len({mutation.what for mutation in MUTATIONS}) == len(MUTATIONS)
+    assert sum(mutation.fast for mutation in MUTATIONS) >= 8
+    assert all(mutation.right != mutation.wrong for mutation in MUTATIONS)
+    assert {mutation.case for mutation in MUTATIONS} <= {"golden"} | set(reference_cases.CASES)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", sorted({mutation.case for mutation in MUTATIONS}))
+def test_without_a_mistake_the_cases_pass(case, tmp_path, case_of, verifier):
     """The copied package is the one that is verified, and fails for no other reason."""
     copy_of_the_package(tmp_path)
-    for case in sorted({"golden"} | {mutation[4] for mutation in MUTATIONS if len(mutation) > 4}):
-        done = verify(tmp_path, case_of(case))
-        assert done.returncode == 0, case + ": " + done.stdout + done.stderr
+    assert_passes(verifier.verify(tmp_path, case_of(case)))
 
 
-@pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation[0])
-def test_a_mistake_fails(mutation, tmp_path, case_of):
-    (_, file, right, wrong), case = mutation[:4], (mutation[4:] or ["golden"])[0]
+def assert_passes(result):
+    status, output, errors = result
+    assert (status, errors) == (0, ""), output + errors
+
+
+def fails(mutation, folder, verifier, case, gradients):
+    """The outputs and gradients that show a mistake."""
+    copy_of_the_package(folder)
+    text = text_of(mutation).replace(mutation.right, mutation.wrong, 1)
+    (folder / "sqair" / mutation.file).write_text(text, encoding="utf-8")
+    status, output, errors = verifier.verify(folder, case, gradients)
+    assert not errors, errors  # a mistake is found by its numbers, not by a crash
+    lines = output.splitlines()
+    assert (status, lines[-1][:7]) in ((0, "verifie"), (1, "failed:"))
+    return [line for line in lines if "FAILED" in line]
+
+
+@pytest.mark.parametrize(
+    "mutation", [one for one in MUTATIONS if one.fast], ids=lambda mutation: mutation.what
+)
+def test_a_mistake_fails_by_an_output(mutation, tmp_path, case_of, verifier):
+    wrong = fails(mutation, tmp_path, verifier, case_of(mutation.case), gradients=False)
+    assert [line for line in wrong if line.startswith("output ")], mutation.case + " does not notice it"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "mutation", [one for one in MUTATIONS if not one.fast], ids=lambda mutation: mutation.what
+)
+def test_a_mistake_fails(mutation, tmp_path, case_of, verifier):
+    wrong = fails(mutation, tmp_path, verifier, case_of(mutation.case), gradients=True)
+    assert wrong, mutation.case + " does not notice it"
+
+
+def test_without_a_mistake_no_output_fails(tmp_path, case_of, verifier):
     copy_of_the_package(tmp_path)
-    path = str(tmp_path / "sqair" / file)
-    with open(path) as source:
-        text = source.read()
-    assert right in text, "sqair/{} no longer holds {!r}: write this mutation anew".format(file, right)
-    with open(path, "w") as source:
-        source.write(text.replace(right, wrong))
-    done = verify(tmp_path, case_of(case))
-    assert not done.stderr, done.stderr  # a mistake is found by its numbers, not by a crash
-    assert done.returncode == 1, "{} does not notice it: {}".format(case, done.stdout.splitlines()[-1])
-    assert done.stdout.splitlines()[-1].startswith("failed: ")
+    for case in sorted({mutation.case for mutation in MUTATIONS if mutation.fast}):
+        _, output, errors = verifier.verify(tmp_path, case_of(case), gradients=False)
+        assert not errors
+        wrong = [line for line in output.splitlines() if "FAILED" in line]
+        assert wrong and not [line for line in wrong if not line.startswith("gradient ")]

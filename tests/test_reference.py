@@ -96,7 +96,10 @@ def fixed_signal_target(outputs, signals, flags):
     return (-outputs["elbo_iwae"] - np.mean(signals * discrete_log_q)) / flags["T"]
 
 
-@pytest.mark.parametrize("name", ["two_slots", "guided", "all_options", "one_slot", "random_walk"])
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param("two_slots", marks=pytest.mark.slow), "guided", "all_options", "one_slot", "random_walk"],
+)
 def test_gradients_agree_with_central_differences(name, built):
     flags, params, inputs = built(name)
     params = {key: value.astype(np.float64) for key, value in params.items()}

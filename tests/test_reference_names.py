@@ -61,7 +61,13 @@ def test_names_of_every_variant(variant):
     assert len(set(names.values())) == len(names)
 
 
-@pytest.mark.parametrize("variant", [VARIANTS[8], VARIANTS[-1]], ids=["rw", "guided and the rest off"])
+@pytest.mark.parametrize(
+    "variant",
+    [
+        pytest.param(VARIANTS[8], marks=pytest.mark.slow, id="rw"),
+        pytest.param(VARIANTS[-1], id="guided and the rest off"),
+    ],
+)
 def test_models_of_variants(variant):
     shapes, flags = variant_shapes(variant)
     listed = {name: (shape, is_trainable(name)) for name, shape in shapes.items()}

@@ -17,8 +17,7 @@ from typing import NamedTuple, Tuple
 import numpy as np
 
 WARM_UP = 4  # steps that are not counted: memory is still being mapped
-REST = 0.1  # seconds after a matrix product, until NumPy's threads have stopped waiting for another
-MATRIX = 2048  # rows and columns of the product that is the unit of time
+MATRIX = 2048  # rows and columns of the float32 product by TensorFlow that is the unit of time
 N_WHAT, GLIMPSE = 50, 20
 NUM_SEQUENCES = 512  # that the measured batches are taken from, again and again
 BACKWARD = 2  # multiply-adds of a backward pass for each of the forward pass: by inputs and by weights
@@ -138,14 +137,13 @@ def measure(c, folder, began):
     step, graph_nodes, build_seconds = _build(c, data)
     step()
     result = {"build_seconds": build_seconds, "first_step_seconds": time.time() - began - seconds_of_data}
-    matrix = np.random.RandomState(0).rand(MATRIX, MATRIX).astype(np.float32)
-    unit = lambda: _timed(lambda: matrix.dot(matrix))[0]  # noqa: E731
+    product = matrix_product(MATRIX, c["num_threads"])
+    unit = lambda: _timed(product)[0]  # noqa: E731
     unit()
     for _ in range(WARM_UP - 1):
         step()
     seconds, units, objects = [], [unit()], []
     for _ in range(c["steps"]):
-        time.sleep(REST)
         step_seconds, numbers = _timed(step)
         seconds.append(step_seconds)
         units.append(unit())
@@ -153,6 +151,31 @@ def measure(c, folder, began):
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     result.update(step_seconds=seconds, unit_seconds=units, objects=objects)
     return dict(result, graph_nodes=graph_nodes, peak_rss_bytes=peak, image_shape=data.image_shape)
+
+
+def matrix_product(size, num_threads):
+    """The work that is the unit of time: a function that multiplies two float32 matrices.
+
+    It is done by the kernels and on the threads that training uses, since those of NumPy may be several times
+    slower or faster on the same machine. One operation runs on half of the threads (`session_config`): on one core of
+    two.
+
+    Args:
+        size: int, rows and columns.
+        num_threads: int, as in the settings of a training.
+    """
+    import tensorflow as tf  # here, so that scripts/benchmark.py refuses wrong flags at once
+
+    from sqair.evaluation.evaluator import session_config
+
+    with tf.Graph().as_default() as graph:
+        matrix = tf.compat.v1.get_variable(
+            "matrix", [size, size], tf.float32, tf.compat.v1.random_uniform_initializer(seed=0)
+        )
+        product = tf.matmul(matrix, matrix).op  # of which nothing is fetched
+        session = tf.compat.v1.Session(graph=graph, config=session_config(num_threads))
+        session.run(matrix.initializer)
+    return lambda: session.run(product)
 
 
 def summarise(c, measurements):

@@ -133,7 +133,7 @@ def _parse(path, arrays, flags):
 
 
 def _check_arrays(path, case):
-    """What is fed, and the presence that tells what is compared, has the shape that images and flags give."""
+    """What is fed, and the presence that decides what is compared, has the shape that images and flags give."""
     arrays = case.arrays
     inputs = ["input/{}_{}".format(noise, kind) for noise in NOISE for kind in ("prop", "disc")]
     for key in ["input/imgs", "output/presence"] + inputs:
