@@ -10,17 +10,16 @@ events/       the same for TensorBoard, a folder for each source
 figures/      pictures of validation sequences
 """
 
-import contextlib
 import fcntl
 import filecmp
 import glob
 import json
 import os
 import platform
-import shutil
 import time
 
 from sqair.errors import UserError
+from sqair.files import atomic_write, make_folder, sync, writing
 from sqair.training import provenance
 
 _LOCK = ".lock"
@@ -41,7 +40,7 @@ class Run:
         self.figures = os.path.join(folder, "figures")
         self.events = os.path.join(folder, "events")
         self.metrics = os.path.join(folder, "metrics.csv")
-        with writing_into(folder):
+        with writing(folder):
             self._lock = open(os.path.join(folder, _LOCK), "a")  # noqa: SIM115  held until `close`
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -102,11 +101,11 @@ class Run:
 
     def copy_configs(self, config_files):
         """Copies the config files, dict of flag name -> path, into the run."""
-        with writing_into(self.folder):
-            for name, path in config_files.items():
-                copy = config_copy(self.folder, name)
-                os.makedirs(os.path.dirname(copy), exist_ok=True)
-                shutil.copyfile(path, copy)
+        with writing(self.folder):
+            make_folder(os.path.join(self.folder, "configs"))
+        for name, path in config_files.items():
+            with open(path, "rb") as config, atomic_write(config_copy(self.folder, name), "wb") as copy:
+                copy.write(config.read())
 
     def check_unchanged(self, config_files, data):
         """Refuses other configs or other data than the run has; arguments as above.
@@ -127,7 +126,7 @@ class Run:
                 )
 
     def _write_json(self, name, content):
-        with replacing(os.path.join(self.folder, name)) as file:
+        with atomic_write(os.path.join(self.folder, name)) as file:
             json.dump(content, file, indent=2, sort_keys=True)
             file.write("\n")
 
@@ -142,13 +141,14 @@ def create(results_dir, run_name):
         UserError: if it can't be written.
     """
     parent = os.path.join(results_dir, run_name)
-    with writing_into(parent):
-        os.makedirs(parent, exist_ok=True)
+    with writing(parent):
+        make_folder(parent)
         number = max(_numbers(parent), default=0) + 1
         while True:
             folder = os.path.join(parent, str(number))
             try:
                 os.mkdir(folder)
+                sync(parent)
                 break
             except FileExistsError:  # another process was faster
                 number += 1
@@ -231,42 +231,6 @@ def read_json(path):
             return json.load(file)
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read: {error}; is this the folder of a run?") from None
-
-
-@contextlib.contextmanager
-def replacing(path, mode="w", telling=None):
-    """A file to write that takes the place of `path` once it is complete, and vanishes if that fails.
-
-    Args:
-        path: str.
-        mode: str, as of `open`.
-        telling: context manager that turns errors with a path into a `UserError`; by default `writing_into`.
-
-    Raises:
-        UserError: if it can't be written.
-    """
-    partial = path + ".partial"
-    with (telling or writing_into)(path):
-        try:
-            with open(partial, mode) as file:
-                yield file
-            os.replace(partial, path)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                os.remove(partial)
-            raise
-
-
-@contextlib.contextmanager
-def writing_into(path):
-    """Turns an error of the system while writing into a `UserError` that names the path and the remedy."""
-    try:
-        yield
-    except OSError as error:
-        raise UserError(
-            f"{error.filename or path} cannot be written: {error.strerror}; check free space and permissions,"
-            " or choose another --results_dir."
-        ) from None
 
 
 def _is_run(folder):
