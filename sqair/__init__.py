@@ -4,8 +4,6 @@
 import importlib
 import os
 
-from sqair import _quiet  # before anything that imports TensorFlow
-
 __version__ = "0.1.0"
 
 # TensorFlow's own pool of memory: the C library's takes up to a tenth longer for an update.

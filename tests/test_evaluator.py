@@ -134,13 +134,13 @@ def test_the_script_shows_a_bar_on_a_terminal(tmp_path):
         environment = {**os.environ, "PYTHONPATH": tests}
         return subprocess.run(command, env=environment, stdout=subprocess.PIPE, stderr=stderr, check=True)
 
-    model = os.path.join(tests, "stub_config.py")
+    model = ("--model_config", os.path.join(tests, "stub_config.py"))
     once = ("--train_itr=1", "--log_itr=0", "--fig_itr=0")
-    run("train.py", "--data_dir", data_dir, "--model_config", model, *once)
-    assert run("evaluate.py").stderr == b""
+    run("train.py", "--data_dir", data_dir, *model, *once)
+    assert run("evaluate.py", *model).stderr == b""
     terminal, stderr = os.openpty()
     with os.fdopen(terminal, "rb", 0) as shown, os.fdopen(stderr, "wb", 0):
         fcntl.ioctl(stderr, termios.TIOCSWINSZ, struct.pack("4H", 24, 80, 0, 0))  # rows and columns
-        assert b"multi_mnist/1 after 1 updates, valid:" in run("evaluate.py", stderr=stderr).stdout
+        assert b"multi_mnist/1 after 1 updates, valid:" in run("evaluate.py", *model, stderr=stderr).stdout
         text = shown.read(10000).decode()
     assert "0/2" in text and "2/2" in text and "batch/s" in text

@@ -10,7 +10,7 @@ import tensorflow.compat.v1 as tf
 from attrdict import AttrDict
 from orderedattrdict import AttrDict as OrderedAttrDict
 
-from sqair import cli
+from sqair import config_files
 from sqair.data import workers
 from sqair.engine.lean_graph import LeanGraph
 from sqair.errors import UserError
@@ -88,7 +88,8 @@ def open_run(folder, checkpoint=None, **changes):
     Args:
         folder: str, a run folder.
         checkpoint: str, path of a checkpoint; the last complete one of the run by default.
-        changes: flags to use instead of the run's, e.g. `data_dir` or `k_particles`.
+        changes: flags to use instead of the run's, e.g. `data_dir` or `k_particles`; `data_config` and `model_config`
+            for a run that was made with config files that do not come with the package.
 
     Returns:
         Tuple of `Evaluator` of the run's "train" and "valid" data, and the number of updates it has seen.
@@ -99,7 +100,8 @@ def open_run(folder, checkpoint=None, **changes):
     flags = AttrDict(runs.read_json(os.path.join(folder, "flags.json")))
     flags.update(changes, estimator="reinforce")  # no gradient is taken, and one particle will do
     data_config, model_config = (
-        cli.load_config(runs.config_file(folder, name)) for name in ("data_config", "model_config")
+        config_files.load(changes.get(name) or runs.recorded_config(folder, name))
+        for name in ("data_config", "model_config")
     )
     if checkpoint is None:
         found = checkpoints.latest(os.path.join(folder, "checkpoints"))

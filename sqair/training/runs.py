@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The folder of a run, `results_dir/run_name/N`: what it holds; one process at a time writes into it.
 
-flags.json    every flag as used last
+flags.json    every flag as used last, with the names of the config files
 run.json      sizes of the data; for each session: when, from which step, versions, what it changed
-configs/      copies of both config files
+configs/      copies of both config files, to read
 checkpoints/  see `sqair.training.checkpoints`
 metrics.csv   every reported number
 events/       the same for TensorBoard, a folder for each source
@@ -12,18 +12,17 @@ figures/      pictures of validation sequences
 
 import fcntl
 import filecmp
-import glob
 import json
 import os
 import platform
 import time
 
+from sqair import config_files
 from sqair.errors import UserError
 from sqair.files import atomic_write, make_folder, sync, writing
 from sqair.training import provenance
 
 _LOCK = ".lock"
-_OWN_CONFIGS = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "configs")
 
 
 class Run:
@@ -99,30 +98,32 @@ class Run:
         record["sessions"][-1]["failure"] = {"step": step, "message": message}
         self._write_json("run.json", record)
 
-    def copy_configs(self, config_files):
-        """Copies the config files, dict of flag name -> path, into the run."""
+    def copy_configs(self, paths):
+        """Copies the config files, dict of flag name -> path, into the run, as a record that is never executed."""
         with writing(self.folder):
             make_folder(os.path.join(self.folder, "configs"))
-        for name, path in config_files.items():
+        for name, path in paths.items():
             with open(path, "rb") as config, atomic_write(config_copy(self.folder, name), "wb") as copy:
                 copy.write(config.read())
 
-    def check_unchanged(self, config_files, data):
+    def check_unchanged(self, paths, data):
         """Refuses other configs or other data than the run has; arguments as above.
 
         Raises:
             UserError: if something differs.
         """
-        for name, path in config_files.items():
+        for name, path in paths.items():
             copy = config_copy(self.folder, name)
-            if not filecmp.cmp(path, copy, shallow=False):
-                raise UserError(f"--{name}={path} differs from the resumed run's {copy}; leave --{name} out.")
+            if not os.path.isfile(copy) or not filecmp.cmp(path, copy, shallow=False):
+                raise UserError(
+                    f"`{name}={path}` differs from the resumed run's {copy}; name a file with that content."
+                )
         before, now = self.record["data"], json.loads(json.dumps(data))
         for name, value in before.items():
             if now.get(name) != value:
                 raise UserError(
                     f"The data's {name} is {now.get(name)}, but {value} in what the resumed run trained on;"
-                    " let --data_dir be the data that it was trained on."
+                    " let `data_dir` be the data that it was trained on."
                 )
 
     def _write_json(self, name, content):
@@ -176,7 +177,7 @@ def find(results_dir, run_name, which=""):
         raise UserError(f"There is no run {which!r}; in {parent} there are these runs: {known}.")
     if not existing:
         raise UserError(
-            f"There is no run in {parent}; set --results_dir and --run_name, or leave out --resume to train one."
+            f"There is no run in {parent}; set `results_dir` and `run_name`, or leave out `resume` to train one."
         )
     return os.path.join(parent, str(existing[-1]))
 
@@ -186,13 +187,22 @@ def config_copy(folder, name):
     return os.path.join(folder, "configs", f"{name}.py")
 
 
-def config_file(folder, name):
-    """The config file that a run was made with: one of the package if it is the same, else the run's copy."""
-    copy = config_copy(folder, name)
-    for path in sorted(glob.glob(os.path.join(_OWN_CONFIGS, "*.py"))):
-        if os.path.isfile(copy) and filecmp.cmp(path, copy, shallow=False):
-            return path
-    return copy
+def recorded_config(folder, name):
+    """The path of the package's config file that a run was made with; `name` is that of its flag.
+
+    A run folder is data: neither its copies of config files nor other files that it names are ever executed.
+
+    Raises:
+        UserError: if it was made with a file of its user, who has to name that again.
+    """
+    recorded = read_json(os.path.join(folder, "flags.json")).get(name)
+    path = config_files.package_path(recorded)
+    if path is None:
+        raise UserError(
+            f"Run {folder} was made with the config file {recorded or '(not recorded)'}, which is executed only if"
+            f" you name it: give `{name}` (the run keeps a copy to read, {config_copy(folder, name)})."
+        )
+    return path
 
 
 def differences(before, now, changeable):
@@ -214,7 +224,7 @@ def differences(before, now, changeable):
     for name, (old, new) in changed.items():
         if name not in changeable:
             raise UserError(
-                f"--{name}={new} differs from the resumed run's {old}; start a new run for that (resuming may"
+                f"`{name}={new}` differs from the resumed run's {old}; start a new run for that (resuming may"
                 f" change {', '.join(changeable)})."
             )
     return changed
