@@ -16,7 +16,7 @@ _PUBLIC = {
     "SequenceDataset": "data.pipeline",
     "SequenceOutputs": "model.structures",
     "UserError": "errors",
-    "evaluate": "training.objective",
+    "loss_and_report": "training.objective",
     "open_run": "evaluation.evaluator",
 }
 __all__ = sorted(_PUBLIC)

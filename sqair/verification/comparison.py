@@ -122,7 +122,7 @@ def run(case, compact=True):
         scale = 255.0 if images.dtype == np.uint8 else 1.0
         image_placeholder = tf.compat.v1.placeholder(tf.float32, [None] + list(images.shape[1:]))
         batch = SequenceBatch(image_placeholder, None, tf.constant(presence), None, None)
-        result = objective.evaluate(model, batch, k_particles, noise, case.estimator, case.l2)
+        result = objective.loss_and_report(model, batch, k_particles, noise, case.estimator, case.l2)
         variables = {v.op.name: v for v in tf.compat.v1.global_variables()}
         assignments = _assignments(case, names, variables)
         trainable = {v.op.name for v in tf.compat.v1.trainable_variables()}
