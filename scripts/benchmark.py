@@ -34,7 +34,7 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 from sqair import cli
 from sqair.errors import UserError
-from sqair.training import runs
+from sqair.files import atomic_write
 from sqair.verification import benchmark as benchmarking
 
 KINDS = ("train", "eval")
@@ -101,7 +101,7 @@ def main(flags):
         for name, size in zip(DOUBLED, doubled):
             print(growth(name, records[kind, sizes[0]], records[kind, size]))
     if flags.json is not None:
-        with runs.replacing(flags.json, telling=refusing) as file:
+        with atomic_write(flags.json) as file:
             json.dump(list(records.values()), file, indent=1)
             file.write("\n")
 

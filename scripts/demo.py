@@ -15,7 +15,7 @@ from absl import flags
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
-from sqair import cli
+from sqair import cli, files
 from sqair.training import runs
 
 SCRIPTS = os.path.dirname(os.path.abspath(__file__))
@@ -55,7 +55,7 @@ def main(flags):
         seen.images, seen.reconstructions, seen.boxes, seen.presence, seen.object_ids
     )
     path = os.path.join(folder, "demo.png")
-    with runs.replacing(path, "wb") as file:
+    with files.atomic_write(path, "wb") as file:
         file.write(visualization.to_png(figure))
     print(
         f"""

@@ -28,6 +28,10 @@ flags.DEFINE_integer("seq_len", 0, "Frames of each sequence; 0: all.", lower_bou
 flags.DEFINE_integer("k_particles", None, "Particles; as trained by default.", lower_bound=1)
 flags.DEFINE_integer("batch_size", None, "Sequences at a time; as trained by default.", lower_bound=1)
 flags.DEFINE_string("data", None, "Folder of a data set to use instead of the one it was trained on.")
+flags.DEFINE_string(
+    "data_config", None, "Config file of the data; as trained by default, if it is the package's."
+)
+flags.DEFINE_string("model_config", None, "Config file of the model; likewise.")
 flags.DEFINE_boolean("json", False, "Print JSON.")
 
 
@@ -39,6 +43,7 @@ def main(flags):
     from sqair.evaluation import evaluator as evaluation
 
     changes = dict(k_particles=flags.k_particles, batch_size=flags.batch_size, data_dir=flags.data)
+    changes.update(data_config=flags.data_config, model_config=flags.model_config)
     changes = {name: value for name, value in changes.items() if value is not None}
     folder = runs.find(flags.results_dir, flags.run_name, flags.run)
     evaluator, step = evaluation.open_run(folder, flags.checkpoint, **changes)

@@ -4,7 +4,8 @@
 
 Ctrl-C and SIGTERM save the run (exit status 130 and 143), and --resume continues it as if it had not stopped.
 A resumed run takes its flags from its folder; those given again may change learning_rate, clip_norm, seed,
-train_itr, the intervals and what is evaluated, and nothing else. Wrong flags, numbers that are not finite and
+train_itr, the intervals and what is evaluated, and nothing else; config files that do not come with the package
+have to be named again. Wrong flags, numbers that are not finite and
 files that cannot be written end with one sentence and exit status 2.
 """
 
@@ -15,7 +16,7 @@ from absl import flags
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
-from sqair import cli
+from sqair import cli, config_files
 from sqair.errors import UserError
 from sqair.training import runs
 from sqair.training.settings import ESTIMATORS, OPTIMISERS, Settings, from_flags
@@ -25,7 +26,7 @@ CONFIG_FLAGS = ("data_config", "model_config")
 RUN_FLAGS = ("results_dir", "run_name", "resume", "resume_run", "test_run", "gpu", *CONFIG_FLAGS)
 CHANGEABLE = ("learning_rate", "clip_norm", "seed", "train_itr", "report_loss_every", "log_itr", "fig_itr")
 CHANGEABLE += ("save_itr", "eval_on_train", "eval_size_fraction", "log_at_start", "num_threads", "debug")
-CHANGEABLE += ("data_dir",)  # its sizes are compared instead: data may move
+CHANGEABLE += ("data_dir", *CONFIG_FLAGS)  # sizes and contents are compared instead: files may move
 TEST_RUN = {"run_name": "test_run", "train_itr": 4, "report_loss_every": 1, "log_itr": 2, "fig_itr": 2}
 TEST_RUN.update(save_itr=2, eval_size_fraction=1e-6, log_at_start=True)
 
@@ -38,8 +39,8 @@ def define(name, help_text):
 
 
 with cli.group("Run"):
-    flags.DEFINE_string("data_config", "seq_mnist_data.py", "Config file of the data.")
-    flags.DEFINE_string("model_config", "mlp_mnist_model.py", "Config file of the model.")
+    flags.DEFINE_string("data_config", "seq_mnist_data.py", "Config file of the data, by name or path.")
+    flags.DEFINE_string("model_config", "mlp_mnist_model.py", "Config file of the model, by name or path.")
     flags.DEFINE_string("results_dir", "results", "Where runs go.")
     flags.DEFINE_string("run_name", "multi_mnist", "Runs of a name are numbered from 1.")
     flags.DEFINE_boolean(
@@ -48,7 +49,7 @@ with cli.group("Run"):
     flags.DEFINE_string("resume_run", "", "Continue this run instead of the last: its number, or its folder.")
     flags.DEFINE_boolean("test_run", False, "A run of a few iterations with everything switched on.")
     flags.DEFINE_string("gpu", "0", "The CUDA devices to use, by number with commas between; -1 for none.")
-    flags.DEFINE_boolean("debug", False, "Check in every distribution for numbers that are not finite; slow.")
+    flags.DEFINE_boolean("debug", False, "Check all that the model returns for numbers that are not finite.")
     define("num_threads", "Threads of TensorFlow; 0: all cores. On one thread a run repeats bit for bit.")
 with cli.group("Training"):
     define("train_itr", "Updates to train for.")
@@ -90,7 +91,8 @@ def main(flags, data_config, model_config):
     from sqair.training.graph import TrainingGraph
 
     settings = from_flags(flags)
-    config_files = {"data_config": data_config.__file__, "model_config": model_config.__file__}
+    configs = {"data_config": data_config.__file__, "model_config": model_config.__file__}
+    used_flags = stored_flags(configs)
     data = data_config.load(flags)
     if settings.batch_size > data.train.num_sequences:
         raise UserError(
@@ -100,8 +102,8 @@ def main(flags, data_config, model_config):
     run, checkpoint, changed = None, None, {}
     if flags.resume or flags.resume_run:
         run = runs.Run(runs.find(flags.results_dir, flags.run_name, flags.resume_run))
-        changed = runs.differences(run.flags, stored_flags(), CHANGEABLE)
-        run.check_unchanged(config_files, describe(data))
+        changed = runs.differences(run.flags, used_flags, CHANGEABLE)
+        run.check_unchanged(configs, describe(data))
         checkpoint = training.resume_point(run, report)
     mean_image = data.train.mean_image()
 
@@ -111,7 +113,7 @@ def main(flags, data_config, model_config):
     graph = TrainingGraph(make_model, data.train, settings, checkpoint)
     if run is None:  # only now: wrong flags leave no folder behind
         run = runs.create(flags.results_dir, flags.run_name)
-        run.copy_configs(config_files)
+        run.copy_configs(configs)
         report(f"Training {run.folder}.")
     else:
         report(f"Resuming {run.folder} at step {checkpoint.step}.")
@@ -120,7 +122,7 @@ def main(flags, data_config, model_config):
                 f"It stopped before: {run.failure['message']}. With the same settings this will happen again;"
                 " change --learning_rate, --clip_norm or --seed."
             )
-    run.begin_session(checkpoint.step if checkpoint else 0, stored_flags(), describe(data), changed)
+    run.begin_session(checkpoint.step if checkpoint else 0, used_flags, describe(data), changed)
     received = training.train(run, graph, make_model, data, settings, checkpoint)
     if received is None:
         report(f"Trained to step {graph.step}; metrics.csv, figures and checkpoints are in {run.folder}.")
@@ -134,9 +136,10 @@ def report(text):
     print(text, flush=True)
 
 
-def stored_flags():
-    """The flags that make a run what it is: dict of name -> value."""
-    return {name: flag.value for name, flag in cli.own_flags().items() if name not in RUN_FLAGS}
+def stored_flags(configs):
+    """The flags that make a run what it is, dict of name -> value; `configs` are the paths of its config files."""
+    values = {name: flag.value for name, flag in cli.own_flags().items() if name not in RUN_FLAGS}
+    return dict(values, **{name: config_files.name_of(path) for name, path in configs.items()})
 
 
 def describe(data):
@@ -160,7 +163,7 @@ def expanded(argv):
     try:
         early(argv, known_only=True)
     except flags.Error:
-        return argv  # `cli.run` tells in full
+        return argv  # `cli.run` says what is wrong
     if early["gpu"].present or "CUDA_VISIBLE_DEVICES" not in os.environ:
         os.environ["CUDA_VISIBLE_DEVICES"] = early.gpu
     implied = dict(TEST_RUN) if early.test_run else {}
@@ -169,18 +172,20 @@ def expanded(argv):
             implied.get("run_name", early.run_name) if not early["run_name"].present else early.run_name
         )
         folder = runs.find(early.results_dir, run_name, early.resume_run)
-        implied.update(runs.read_json(os.path.join(folder, "flags.json")))
-        implied.update((name, runs.config_file(folder, name)) for name in CONFIG_FLAGS)
+        stored = runs.read_json(os.path.join(folder, "flags.json"))
+        implied.update((name, value) for name, value in stored.items() if is_setting(name))
+        configs = [name for name in CONFIG_FLAGS if not early[name].present]
+        implied.update((name, runs.recorded_config(folder, name)) for name in configs)
     words = [
         f"--{k}={','.join(v) if isinstance(v, list) else v}" for k, v in implied.items() if v is not None
     ]
     return argv[:1] + words + argv[1:]
 
 
+def is_setting(name):
+    """Whether a name in a run's flags.json is taken: none may say where flags or code to execute come from."""
+    return name.isidentifier() and name not in (*RUN_FLAGS, "flagfile")
+
+
 if __name__ == "__main__":
-    try:
-        arguments = expanded(sys.argv)
-    except UserError as error:
-        print(error, file=sys.stderr)
-        sys.exit(cli.EXIT_USER_ERROR)
-    cli.run(main, CONFIG_FLAGS, arguments)
+    cli.run(main, CONFIG_FLAGS, expand=expanded)

@@ -14,13 +14,16 @@ import sys
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
+from sqair import _quiet
 from sqair.errors import UserError
-from sqair.verification.comparison import verify
-from sqair.verification.stored_case import load_case
 
 
 def main(paths):
     """Verifies each case; returns the exit status."""
+    _quiet.quieten()
+    from sqair.verification.comparison import verify
+    from sqair.verification.stored_case import load_case
+
     if paths[:1] in (["--help"], ["-h"]):
         print(__doc__.strip())
         return 0

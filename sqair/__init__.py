@@ -4,8 +4,6 @@
 import importlib
 import os
 
-from sqair import _quiet  # before anything that imports TensorFlow
-
 __version__ = "0.1.0"
 
 # TensorFlow's own pool of memory: the C library's takes up to a tenth longer for an update.
@@ -18,7 +16,7 @@ _PUBLIC = {
     "SequenceDataset": "data.pipeline",
     "SequenceOutputs": "model.structures",
     "UserError": "errors",
-    "evaluate": "training.objective",
+    "loss_and_report": "training.objective",
     "open_run": "evaluation.evaluator",
 }
 __all__ = sorted(_PUBLIC)

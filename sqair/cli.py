@@ -1,21 +1,19 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the scripts share: flags read with care, configs imported by name, errors told in one sentence.
+"""What the scripts share: flags read with care, configs imported by name, errors reported in one sentence.
 
 A script defines absl flags, then calls `run(main)`. Library modules read no flags.
 """
 
 import contextlib
 import difflib
-import importlib
-import importlib.util
 import math
 import os
 import sys
 import textwrap
-import traceback
 
 from absl import flags
 
+from sqair import _quiet, config_files
 from sqair.errors import UserError
 
 EXIT_USER_ERROR = 2
@@ -25,8 +23,6 @@ _FOREIGN_MODULES = ("absl", "tensorflow", "tensorboard", "tensorflow_core")
 _HELP_FLAGS = ("help", "h", "helpfull", "helpshort")
 _BOOLEAN_WORDS = dict.fromkeys(("true", "t", "1", "yes", "y"), "true")
 _BOOLEAN_WORDS.update(dict.fromkeys(("false", "f", "0", "no", "n"), "false"))
-_CONFIG_PACKAGE = "sqair.configs"
-_CONFIG_FOLDER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "configs")
 
 _group_of_flag = {}  # flag name -> title, filled by `group`
 
@@ -49,27 +45,29 @@ def own_flags(flag_values=flags.FLAGS):
     return own
 
 
-def run(main, configs=(), argv=None):
-    """Parses the flags, calls `main`, and exits with its status.
+def run(main, configs=(), argv=None, expand=list):
+    """Quietens TensorFlow, parses the flags, calls `main`, and exits with its status.
 
     Args:
         main: callable `main(flags, *config_modules)` that returns an exit status or None for 0.
         configs: names of flags whose values name config files. They are read first, and each file is imported
-            by `load_config`, so that it can define flags of its own; `main` gets the modules in this order.
+            by `config_files.load`, so that it can define flags of its own; `main` gets the modules in this order.
         argv: list of str, the program's name and its arguments; `sys.argv` by default.
+        expand: function of `argv` that returns the one to parse.
 
     Exits with 2 and one sentence on stderr for wrong flags and for a `UserError`, with 130 when interrupted.
     """
-    argv = list(sys.argv if argv is None else argv)
+    _quiet.quieten()
     try:
-        modules = [load_config(_early_value(name, argv[1:])) for name in configs]
+        argv = expand(sys.argv if argv is None else argv)
+        modules = [config_files.load(_early_value(name, argv[1:])) for name in configs]
         if _asks_for_help(argv[1:]):
             sys.stdout.write(help_text(argv[0]) + "\n")
             sys.exit(0)
         parse(argv)
         sys.exit(main(flags.FLAGS, *modules))
     except UserError as error:
-        sys.stderr.write(f"{error}\n")
+        sys.stderr.write(f"{error.with_flags(own_flags())}\n")
         sys.exit(EXIT_USER_ERROR)
     except KeyboardInterrupt as interrupt:
         sys.stderr.write(f"{interrupt}\n" if str(interrupt) else "Interrupted.\n")
@@ -122,71 +120,6 @@ def help_text(program, flag_values=flags.FLAGS):
         for flag in members:
             lines += _describe(flag)
     return "\n".join(lines)
-
-
-def load_config(path_or_name):
-    """Imports a config file: a path, or the bare name of a file in `sqair/configs` (with or without `.py`).
-
-    Returns:
-        The module; the same one when called again for the same file.
-
-    Raises:
-        UserError: if the file is missing, fails to import, defines a flag twice, or defines no `load`.
-    """
-    path = _find_config(path_or_name)
-    stem = os.path.splitext(os.path.basename(path))[0]
-    try:
-        if os.path.dirname(path) == os.path.realpath(_CONFIG_FOLDER):
-            module = importlib.import_module(f"{_CONFIG_PACKAGE}.{stem}")
-        else:
-            module = _import_file(path, stem)
-    except UserError:
-        raise
-    except Exception as error:  # whatever the user's file raises is told as the file's fault
-        line = traceback.extract_tb(error.__traceback__)[-1]
-        text = " ".join(str(error).split()).rstrip(".")
-        where = f" at {line.filename}:{line.lineno}" if not isinstance(error, SyntaxError) else ""
-        raise UserError(
-            f"Config file {path} fails to import{where}: {type(error).__name__}: {text}."
-        ) from None
-    if not callable(getattr(module, "load", None)):
-        raise UserError(
-            f"Config file {path} defines no function `load`, which is what a config is used through."
-        )
-    return module
-
-
-def _find_config(path_or_name):
-    names = [path_or_name] if path_or_name.endswith(".py") else [path_or_name, path_or_name + ".py"]
-    candidates = list(names)
-    if os.path.basename(path_or_name) == path_or_name:
-        candidates += [os.path.join(_CONFIG_FOLDER, name) for name in names]
-    for candidate in candidates:
-        if candidate.endswith(".py") and os.path.isfile(candidate):
-            return os.path.realpath(candidate)
-    known = sorted(name for name in os.listdir(_CONFIG_FOLDER) if name.endswith(".py") and name[0] != "_")
-    raise UserError(
-        f"Config file {path_or_name!r} does not exist; "
-        f"give the path of a Python file or one of {', '.join(known)}."
-    )
-
-
-def _import_file(path, stem):
-    for module in list(sys.modules.values()):
-        if getattr(module, "__file__", None) and os.path.realpath(module.__file__) == path:
-            return module
-    name = f"sqair_config_{stem}"
-    while name in sys.modules:
-        name += "_"
-    spec = importlib.util.spec_from_file_location(name, path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[name]
-        raise
-    return module
 
 
 def _split(argument):

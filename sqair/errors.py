@@ -1,9 +1,23 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The error that a user can mend."""
+"""The user-fixable error."""
+
+import re
+
+_ARGUMENT = re.compile(r"`(\w+)(=[^`]*)?`")
 
 
 class UserError(Exception):
-    """Something in the user's hands is wrong; the message is one sentence that names what, where and a remedy.
+    """Something that the user controls is wrong; the message is one sentence that names what, where and a remedy.
 
-    Scripts print the sentence alone and exit with status 2.
+    Arguments stand between backticks, alone or with their value: "`seq_len=99` is refused: ...; set `data_dir`."
+    Scripts print the sentence alone, with arguments as their flags (`with_flags`), and exit with status 2.
     """
+
+    def with_flags(self, flags):
+        """The message in which each argument that is one of these flags' names stands as on a command line."""
+
+        def as_flag(match):
+            name, value = match.groups()
+            return f"--{name}{value or ''}" if name in flags else match.group()
+
+        return _ARGUMENT.sub(as_flag, str(self))

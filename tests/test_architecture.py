@@ -16,7 +16,7 @@ LAYERS = (
     ("common_model_flags", "cli"),
     ("model", "baselines"),
     ("engine", "data"),
-    ("files", "errors", "_quiet"),
+    ("config_files", "files", "errors", "_quiet"),
 )
 LAYER_OF = {package: level for level, packages in enumerate(LAYERS) for package in packages}
 
@@ -27,6 +27,7 @@ APART = (
     "files",
     "errors",
     "_quiet",
+    "config_files",
     "model.bounds",
     "model.structures",
     "evaluation.metrics",
@@ -36,6 +37,7 @@ WITHOUT_TENSORFLOW = (
     "files",
     "cli",
     "_quiet",
+    "config_files",
     "model.structures",
     "evaluation.metrics",
     "evaluation.visualization",

@@ -4,6 +4,7 @@ import resource
 
 import numpy as np
 import pytest
+import stub_disk
 import tensorflow.compat.v1 as tf
 
 from sqair.errors import UserError
@@ -80,6 +81,21 @@ def test_only_the_latest_rolling_checkpoint_stays(model, tmp_path):
     assert sorted(os.listdir(str(tmp_path))) == sorted(
         name + ending for name in ("model-2", "model-6") for ending in (".index", DATA_ENDING)
     )
+
+
+def test_a_checkpoint_is_on_the_disk_before_the_one_before_it_is_removed(model, tmp_path, monkeypatch):
+    before = save(model, tmp_path, 1, rolling=True)
+    events = stub_disk.record(monkeypatch)
+    path = save(model, tmp_path, 2, rolling=True)
+    assert events.index(("remove", before + ".index")) == len(events) - 2
+    for ending in (DATA_ENDING, ".index"):
+        partial = str(tmp_path / "partial" / ("rolling-2" + ending))
+        written = ("fsync", partial, os.path.getsize(path + ending))
+        published = events.index(written)
+        assert events[published + 1 : published + 3] == [
+            ("replace", path + ending),
+            ("fsync", str(tmp_path), None),
+        ]
 
 
 def test_a_file_that_may_not_grow_damages_nothing(model, tmp_path):

@@ -27,15 +27,6 @@ def values():
     return values
 
 
-@pytest.fixture()
-def global_flags():
-    """Removes the flags that a test defines for all."""
-    before = set(flags.FLAGS)
-    yield flags.FLAGS
-    for name in set(flags.FLAGS) - before:
-        delattr(flags.FLAGS, name)
-
-
 @pytest.mark.parametrize(
     "arguments, expected",
     [
@@ -121,11 +112,18 @@ def test_own_flags(values):
     "error, status, text",
     [
         (UserError("The moon is too far."), 2, "The moon is too far.\n"),
+        (UserError("`distance=9` is refused; see `load`."), 2, "--distance=9 is refused; see `load`.\n"),
         (KeyboardInterrupt(), 130, "Interrupted.\n"),
         (KeyboardInterrupt("Saved."), 130, "Saved.\n"),
     ],
 )
-def test_errors_become_exit_statuses(capsys, error, status, text):
+def test_errors_become_exit_statuses(capsys, monkeypatch, error, status, text):
+    monkeypatch.setattr(
+        cli,
+        "own_flags",
+        lambda *_: {"distance": flags.Flag(flags.ArgumentParser(), None, "distance", None, "")},
+    )
+
     def main(flags):
         raise error
 
@@ -163,58 +161,6 @@ GOOD = """
     def load(flags):
         return flags.{0}
     """
-
-
-def test_a_config_of_the_package():
-    module = cli.load_config("seq_mnist_data.py")
-    assert module is cli.load_config("seq_mnist_data") is sys.modules["sqair.configs.seq_mnist_data"]
-    path = os.path.join(ROOT, "sqair", "configs", "seq_mnist_data.py")
-    assert cli.load_config(path) is module
-    assert cli.load_config(os.path.relpath(path)) is module
-
-
-def test_a_config_by_path(tmp_path, global_flags):
-    path = config(tmp_path, "cheese.py", GOOD.format("cheeses"))
-    module = cli.load_config(path)
-    assert cli.load_config(path) is module
-    assert global_flags["cheeses"].default == 5
-
-
-def test_configs_of_the_same_name(tmp_path, global_flags):
-    modules = []
-    for name in ("one", "two"):
-        (tmp_path / name).mkdir()
-        modules.append(cli.load_config(config(tmp_path / name, "same.py", GOOD.format(f"cheeses_{name}"))))
-    assert modules[0] is not modules[1]
-
-
-@pytest.mark.parametrize(
-    "text, sentence",
-    [
-        ("load = 3", "defines no function `load`"),
-        ("", "defines no function `load`"),
-        ("import nothing_of_the_kind", "fails to import.*:1: ModuleNotFoundError"),
-        ("1 +", "fails to import.*SyntaxError"),
-        ("x = 1\nx.y", "fails to import at .*bad.py:2: AttributeError"),
-        (
-            "from absl import flags, logging\nflags.DEFINE_bool('log_dir', True, 'Taken.')",
-            "DuplicateFlagError",
-        ),
-        ("raise RuntimeError('two\\nlines')", "RuntimeError: two lines"),
-    ],
-)
-def test_bad_configs(tmp_path, global_flags, text, sentence):
-    path = config(tmp_path, "bad.py", text)
-    for _ in range(2):
-        with pytest.raises(UserError, match=sentence) as caught:
-            cli.load_config(path)
-    assert path in str(caught.value) and "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize("name", ["nowhere.py", "nowhere", "no/where.py", "/", "."])
-def test_missing_configs(name):
-    with pytest.raises(UserError, match="does not exist; .* seq_mnist_data.py"):
-        cli.load_config(name)
 
 
 SCRIPT = """

@@ -11,10 +11,12 @@ import pytest
 import stub_model
 import tensorflow.compat.v1 as tf
 from stub_model import StubDataset, StubModel, T
+from tf_run import run
 
 from sqair.data import mnist, moving_mnist
 from sqair.errors import UserError
 from sqair.evaluation.evaluator import Evaluator
+from sqair.model import noise
 from sqair.training.settings import Settings
 
 SETTINGS = Settings(batch_size=3, k_particles=2, num_threads=1)
@@ -47,9 +49,39 @@ def test_every_sequence_weighs_the_same_though_the_last_batch_is_smaller(evaluat
     assert found.mse == pytest.approx(-bound(7), rel=1e-5) and found.ess == pytest.approx(2)
 
 
-def test_a_fraction_is_rounded_up_to_batches(evaluator):
-    np.testing.assert_allclose(evaluator.evaluate("valid", fraction=1e-6).normalised_vae, bound(3), rtol=1e-5)
-    np.testing.assert_allclose(evaluator.evaluate("valid", fraction=0.5).normalised_vae, bound(6), rtol=1e-5)
+@pytest.mark.parametrize("fraction, sequences", [(1e-6, 1), (0.5, 4), (3 / 7, 3), (1.0, 7)])
+def test_a_fraction_is_rounded_up_to_sequences(evaluator, fraction, sequences):
+    found = evaluator.evaluate("valid", fraction=fraction).normalised_vae
+    np.testing.assert_allclose(found, bound(sequences), rtol=1e-5)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 5, 7, 20])
+def test_the_size_of_batches_changes_no_figure(evaluator, batch_size):
+    values = dict(VALUES, **{"discovery/jitter": np.float32(1)})
+    evaluator.load(values)
+    other = Evaluator(StubModel, {"valid": StubDataset(7)}, SETTINGS._replace(batch_size=batch_size))
+    other.load(values)
+    for fraction in (0.7, 1.0):
+        wanted, found = evaluator.evaluate("valid", fraction), other.evaluate("valid", fraction)
+        np.testing.assert_allclose(list(found.values()), list(wanted.values()), rtol=1e-5)
+    other.close()
+
+
+def test_a_prediction_of_fewer_sequences_is_the_beginning_of_one_of_more(evaluator):
+    evaluator.load(dict(VALUES, **{"discovery/jitter": np.float32(1)}))
+    for few, many in zip(evaluator.predict("valid", 3), evaluator.predict("valid", 7)):
+        np.testing.assert_allclose(few, many[:, :3], rtol=1e-6)
+
+
+def test_repetition_adds_nothing_to_the_graph(evaluator):
+    def evaluate():
+        evaluator.evaluate("valid")
+        evaluator.evaluate("train", 0.5)
+        evaluator.predict("valid", 5)
+        return evaluator.graph_nodes
+
+    nodes = evaluate()
+    assert [evaluate() for _ in range(3)] == [nodes] * 3
 
 
 def test_the_same_again_and_nothing_carried_over(evaluator):
@@ -61,7 +93,7 @@ def test_the_same_again_and_nothing_carried_over(evaluator):
 
 
 def test_more_frames_than_there_are_are_refused(evaluator):
-    with pytest.raises(UserError, match=f"--seq_len=99 is refused: the sequences have {T} frames"):
+    with pytest.raises(UserError, match=f"`seq_len=99` is refused: the sequences have {T} frames"):
         evaluator.evaluate("valid", seq_len=99)
 
 
@@ -87,9 +119,9 @@ def test_untrained_it_takes_any_number_of_steps():
     evaluator = Evaluator(StubModel, {"valid": StubDataset(7)}, SETTINGS)
     evaluator.initialise()
     step = evaluator.stepper("valid")
-    errors = [step()["mse"] for _ in range(8)]
-    assert errors[0] != errors[1] and np.all(np.isfinite(errors))
-    assert evaluator.graph_nodes > 0
+    errors = [step()["mse"] for _ in range(8)]  # 24 sequences of 7: three passes and a part of a fourth
+    assert np.all(np.isfinite(errors)) and len(set(errors[:7])) == 7
+    assert errors[7] == errors[0]  # batches are full, so that the eighth has the sequences of the first
     evaluator.close()
 
 
@@ -109,8 +141,14 @@ def test_a_prediction_has_one_particle_a_sequence(evaluator):
 def test_the_chosen_particle_is_one_of_its_own_sequence(evaluator):
     evaluator.load(dict(VALUES, **{"discovery/jitter": np.float32(30)}))
     seen = evaluator.predict("valid", 7)
-    error = np.mean((seen.images - seen.reconstructions) ** 2, axis=(0, 2, 3, 4))
-    assert error.shape == (7,) and len(set(error)) == 7  # each painted by noise of its own
+    sizes = dict(seq_len=T, k_particles=SETTINGS.k_particles, n_steps=stub_model.N, n_what=2)
+    drawn = run(noise.draw_by_sequence(SETTINGS.seed, np.arange(7), **sizes).discovery.what)
+    painted = 0.25 + 30 * drawn[..., 0, 0]  # [T, B, K], by every particle of every sequence
+    error = np.sum((seen.images[..., 0, 0, 0][..., None] - painted) ** 2, axis=0)
+    assert np.all(np.ptp(error, axis=1) > 30)  # nats: the particle of the smaller error has all the weight
+    best = np.argmin(error, axis=1)
+    assert set(best) == {0, 1}
+    np.testing.assert_allclose(seen.reconstructions[..., 0, 0, 0], painted[:, np.arange(7), best], rtol=1e-5)
 
 
 def test_values_of_other_sizes_are_refused(evaluator):
@@ -128,19 +166,19 @@ def test_the_script_shows_a_bar_on_a_terminal(tmp_path):
     options = moving_mnist.Options(canvas_size=(30, 28), digit_scale=0.5, seq_len=4)
     moving_mnist.create(data_dir, mnist.load_bundle(), options, num_train=8, num_valid=6, num_workers=1)
 
-    def run(script, *flags, stderr=subprocess.PIPE):
+    def call(script, *flags, stderr=subprocess.PIPE):
         command = [sys.executable, os.path.join(os.path.dirname(tests), "scripts", script), *flags]
         command += ["--results_dir", str(tmp_path), "--batch_size=4"]
         environment = {**os.environ, "PYTHONPATH": tests}
         return subprocess.run(command, env=environment, stdout=subprocess.PIPE, stderr=stderr, check=True)
 
-    model = os.path.join(tests, "stub_config.py")
+    model = ("--model_config", os.path.join(tests, "stub_config.py"))
     once = ("--train_itr=1", "--log_itr=0", "--fig_itr=0")
-    run("train.py", "--data_dir", data_dir, "--model_config", model, *once)
-    assert run("evaluate.py").stderr == b""
+    call("train.py", "--data_dir", data_dir, *model, *once)
+    assert call("evaluate.py", *model).stderr == b""
     terminal, stderr = os.openpty()
     with os.fdopen(terminal, "rb", 0) as shown, os.fdopen(stderr, "wb", 0):
         fcntl.ioctl(stderr, termios.TIOCSWINSZ, struct.pack("4H", 24, 80, 0, 0))  # rows and columns
-        assert b"multi_mnist/1 after 1 updates, valid:" in run("evaluate.py", stderr=stderr).stdout
+        assert b"multi_mnist/1 after 1 updates, valid:" in call("evaluate.py", *model, stderr=stderr).stdout
         text = shown.read(10000).decode()
     assert "0/2" in text and "2/2" in text and "batch/s" in text

@@ -281,7 +281,7 @@ def test_every_combination_trains_a_step_of_the_model(opt, estimator, k_particle
 
 def test_the_graph_of_a_default_training_is_small():
     """The original's has 21,788 nodes; nodes cost time when a training starts."""
-    make_model = functools.partial(SQAIR, np.full([H, W, 1], 0.5, np.float32))
+    make_model = functools.partial(mlp_sqair, np.full([H, W, 1], 0.5, np.float32))
     graph = training_graph.TrainingGraph(make_model, StubDataset(6), Settings())
     assert len(graph.graph.get_operations()) <= MOST_NODES
     with graph.graph.as_default():

@@ -1,15 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-import multiprocessing
 import os
-import signal
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from stub_data_set import content_of
 
-from sqair.data import mnist, moving_mnist, publishing, workers
-from sqair.data.mnist import Digits, DigitSplits
+from sqair.data import mnist, moving_mnist
+from sqair.data.mnist import Digits
 from sqair.data.moving_mnist import CHUNK_SEQUENCES, Options
 from sqair.data.trajectories import Motion
 from sqair.errors import UserError
@@ -18,14 +17,6 @@ from sqair.errors import UserError
 @pytest.fixture(scope="module")
 def bundle():
     return mnist.load_bundle()
-
-
-def files(folder):
-    content = {}
-    for name in sorted(os.listdir(str(folder))):
-        with open(os.path.join(str(folder), name), "rb") as stream:
-            content[name] = stream.read()
-    return content
 
 
 def slow_drawing(templates, corners, height, width):
@@ -127,41 +118,6 @@ def test_start_is_uniform():
     assert ((counts - expected) ** 2 / expected).sum() < 26.1  # 0.999 quantile, 8 degrees of freedom
 
 
-def test_statistics_are_the_references(bundle, tmp_path):
-    """Of 10,000 sequences of the reference; here of 4,000, whose mean pixel has a standard error of 1.4%."""
-    index = moving_mnist.create(
-        str(tmp_path / "set"), bundle, num_train=4_000, num_valid=1, seed=1, num_workers=1
-    )
-    statistics = index["splits"]["train"]["statistics"]
-    assert abs(statistics["digits_per_frame"] - 1.0) < 0.04
-    assert abs(statistics["mean_pixel"] - 0.0297) < 0.0015
-    assert abs(statistics["mean_digit_height"] - 19.7) < 0.15
-    assert abs(statistics["mean_digit_width"] - 15.6) < 0.5  # the bundled ones are 15.8 wide
-    assert abs(statistics["invisible_share"] - 0.015) < 0.004
-    assert abs(statistics["under_quarter_share"] - 0.133) < 0.012
-    assert abs(statistics["visible_share"] - 0.756) < 0.012
-
-
-def test_statistics_agree_with_a_count(bundle, tmp_path):
-    options = Options(seq_len=4)
-    index = moving_mnist.create(
-        str(tmp_path / "set"), bundle, options, num_train=300, num_valid=20, seed=5, num_workers=1
-    )
-    chunks = [moving_mnist.make_chunk(bundle.train, options, 5, "train", 0)]
-    chunks.append(moving_mnist.make_chunk(bundle.train, options, 5, "train", 1, 50))
-    sequences = [sequence for chunk in chunks for sequence in chunk]
-    visible = np.concatenate([s.visible[:, s.presence == 1].ravel() for s in sequences])
-    heights = np.concatenate([s.boxes[:, s.presence == 1, 2].ravel() for s in sequences])
-    statistics = index["splits"]["train"]["statistics"]
-    assert index["splits"]["train"]["num_sequences"] == len(sequences) == 300
-    assert statistics["mean_pixel"] == pytest.approx(np.mean([s.images.mean() / 255 for s in sequences]))
-    assert statistics["visible_share"] == pytest.approx(visible.mean())
-    assert statistics["invisible_share"] == pytest.approx((visible == 0).mean())
-    assert statistics["under_quarter_share"] == pytest.approx((visible < 0.25).mean())
-    assert statistics["mean_digit_height"] == pytest.approx(heights.mean())
-    assert statistics["digits_per_frame"] == pytest.approx(np.mean([s.presence.sum() for s in sequences]))
-
-
 def test_the_same_bytes_for_any_number_of_workers(bundle, tmp_path):
     contents = []
     for num_workers in (1, 2, 3):
@@ -174,7 +130,7 @@ def test_the_same_bytes_for_any_number_of_workers(bundle, tmp_path):
             seed=9,
             num_workers=num_workers,
         )
-        contents.append(files(folder))
+        contents.append(content_of(folder))
     assert contents[0] == contents[1] == contents[2]
     assert sorted(contents[0]) == [
         "dataset.json",
@@ -183,13 +139,13 @@ def test_the_same_bytes_for_any_number_of_workers(bundle, tmp_path):
     ]
     other = tmp_path / "other"
     moving_mnist.create(str(other), bundle, num_train=5, num_valid=5, seed=10, num_workers=1)
-    assert files(other)["valid-00000-of-00001.tfrecord"] != contents[0]["valid-00000-of-00001.tfrecord"]
+    assert content_of(other)["valid-00000-of-00001.tfrecord"] != contents[0]["valid-00000-of-00001.tfrecord"]
 
 
 def test_a_smaller_set_is_the_beginning_of_a_larger_one(bundle, tmp_path):
     for count in (10, 260):
         moving_mnist.create(str(tmp_path / str(count)), bundle, num_train=count, num_valid=1, num_workers=1)
-    small, large = (files(tmp_path / name)["train-00000-of-00001.tfrecord"] for name in ("10", "260"))
+    small, large = (content_of(tmp_path / name)["train-00000-of-00001.tfrecord"] for name in ("10", "260"))
     assert large.startswith(small) and len(large) > len(small)
 
 
@@ -221,129 +177,3 @@ def test_senseless_options_are_named(bundle, tmp_path, change, sentence):
 
 def test_no_digits_at_all_is_a_data_set(bundle, tmp_path):
     moving_mnist.create(str(tmp_path / "set"), bundle, Options(num_digits=(0,)), 3, 3, num_workers=1)
-
-
-def small_set(folder, seed=0, overwrite=False):
-    digits = Digits(np.full((1, 28, 28), 200, np.uint8), np.array([7], np.uint8))
-    options = Options(num_digits=(1,), seq_len=2)
-    moving_mnist.create(str(folder), DigitSplits(digits, digits), options, 3, 3, seed, 1, overwrite)
-
-
-def test_existing_data_is_kept_unless_it_may_be_overwritten(tmp_path):
-    folder = tmp_path / "set"
-    folder.mkdir()  # an empty folder is taken
-    small_set(folder)
-    before = files(folder)
-    with pytest.raises(UserError, match="already holds a data set"):
-        small_set(folder, seed=1)
-    assert files(folder) == before
-    small_set(folder, seed=1, overwrite=True)
-    assert files(folder) != before
-    assert os.listdir(str(tmp_path)) == ["set"]
-
-
-def test_foreign_files_are_never_replaced(tmp_path):
-    (tmp_path / "set").mkdir()
-    (tmp_path / "set" / "thesis.tex").write_text("years of work")
-    (tmp_path / "file").write_text("")
-    for overwrite in (False, True):
-        with pytest.raises(UserError, match=r"thesis\.tex"):
-            small_set(tmp_path / "set", overwrite=overwrite)
-        with pytest.raises(UserError, match="not a folder"):
-            small_set(tmp_path / "file", overwrite=overwrite)
-    small_set(tmp_path / "other")
-    (tmp_path / "other" / "notes.txt").write_text("mine")
-    with pytest.raises(UserError, match=r"notes\.txt"):
-        small_set(tmp_path / "other", overwrite=True)
-
-
-def test_a_failure_leaves_nothing(tmp_path):
-    with pytest.raises(ZeroDivisionError), publishing.staged_folder(str(tmp_path / "a" / "set")) as folder:
-        (tmp_path / "a" / os.path.basename(folder) / "dataset.json").write_text("{}")
-        raise ZeroDivisionError
-    assert os.listdir(str(tmp_path / "a")) == []
-
-
-def test_what_killed_processes_left_is_removed(tmp_path):
-    def die():
-        with publishing.staged_folder(str(tmp_path / "set")):
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    process = multiprocessing.get_context("fork").Process(target=die)
-    process.start()
-    process.join()
-    assert len(os.listdir(str(tmp_path))) == 1 and not (tmp_path / "set").exists()
-    small_set(tmp_path / "set")
-    assert os.listdir(str(tmp_path)) == ["set"]
-
-
-@pytest.mark.parametrize("overwrite", [False, True])
-def test_several_creators_at_once(tmp_path, overwrite):
-    """One wins, or the last one does; the folder holds the whole set of one, and nothing else is left."""
-    context = multiprocessing.get_context("fork")
-    outcomes = context.Queue()
-    barrier = context.Barrier(4)
-
-    def publish(number):
-        try:
-            with publishing.staged_folder(str(tmp_path / "set"), overwrite) as folder:
-                for name in ("dataset.json", "train.tfrecord"):
-                    with open(os.path.join(folder, name), "w") as stream:
-                        stream.write(str(number))
-                barrier.wait()
-            outcomes.put("wrote")
-        except UserError:
-            outcomes.put("refused")
-
-    processes = [context.Process(target=publish, args=(number,)) for number in range(4)]
-    for process in processes:
-        process.start()
-    results = sorted(outcomes.get(timeout=30) for _ in processes)
-    for process in processes:
-        process.join()
-    assert results == (["wrote"] * 4 if overwrite else ["refused"] * 3 + ["wrote"])
-    assert os.listdir(str(tmp_path)) == ["set"]
-    assert len(set(files(tmp_path / "set").values())) == 1 and len(files(tmp_path / "set")) == 2
-
-
-@pytest.mark.skipif(os.getuid() != 0, reason="only root can become somebody without rights")
-def test_a_folder_without_permission(tmp_path):
-    def create(sentence):
-        os.setuid(65534)
-        try:
-            small_set(tmp_path / "set")
-        except UserError as error:
-            sentence.put(str(error))
-
-    context = multiprocessing.get_context("fork")
-    sentence = context.Queue()
-    process = context.Process(target=create, args=(sentence,))
-    process.start()
-    assert "cannot be written: Permission denied" in sentence.get(timeout=30)
-    process.join()
-
-
-def test_results_come_in_order():
-    def square(task):
-        return task * task, os.getpid()
-
-    for num_workers in (1, 3, None):
-        with workers.ordered_map(square, range(50), num_workers) as results:
-            results = list(results)
-        assert [value for value, _ in results] == [task * task for task in range(50)]
-        assert (os.getpid() in {process for _, process in results}) == (num_workers == 1)
-
-
-def test_errors_of_workers():
-    def fail(task):
-        if task == 3:
-            raise UserError("The third task is wrong.")
-        return task
-
-    def die(task):
-        os.kill(os.getpid(), signal.SIGKILL)
-
-    with pytest.raises(UserError, match="third task"), workers.ordered_map(fail, range(9), 2) as results:
-        list(results)
-    with pytest.raises(UserError, match="process died"), workers.ordered_map(die, range(9), 2) as results:
-        list(results)

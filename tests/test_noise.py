@@ -85,6 +85,20 @@ def test_distributions():
         assert step_noise.presence.max() < 1
 
 
+def test_a_sequence_has_the_noise_of_its_number_in_any_batch():
+    sizes = dict(SIZES)
+    del sizes["batch_size"]
+    numbers = tf.placeholder(tf.int64, [None])
+    drawn = noise.draw_by_sequence(3, numbers, **sizes)
+    batch, part = (run(drawn, {numbers: value}) for value in ([0, 1, 2, 3, 4], [3, 1]))
+    for whole, some, like in zip(*map(tf.nest.flatten, (batch, part, noise.draw(0, 0, "eval", **SIZES)))):
+        assert whole.shape[1] == 5 and whole[:, :2].shape == tuple(like.shape.as_list())
+        np.testing.assert_array_equal(some, whole[:, [3, 1]])
+        assert len(np.unique(whole)) == whole.size  # nor do two sequences share any
+    for static in tf.nest.flatten(drawn):
+        assert static.shape.as_list()[2:4] == [SIZES["k_particles"], SIZES["n_steps"]]
+
+
 def test_mode_is_no_noise():
     drawn = noise.mode(**SIZES)
     for step_noise, shapes in zip(run(drawn), noise.draw(0, 0, "eval", **SIZES)):
@@ -100,7 +114,7 @@ def test_mode_is_no_noise():
 
 def test_resampling_draws_in_proportion_to_the_weights():
     rows, weights = 20000, np.array([0.5, 0.0, 0.3, 0.15, 0.05], np.float32)
-    chosen = run(noise.resample(tf.constant(np.tile(weights, (rows, 1))), 3, 11))
+    chosen = run(noise.resample(tf.constant(np.tile(weights, (rows, 1))), 3, tf.range(rows)))
     assert chosen.shape == (rows,)
     assert chosen.dtype == np.int32
     counts = np.bincount(chosen, minlength=5)
@@ -110,13 +124,13 @@ def test_resampling_draws_in_proportion_to_the_weights():
 
 
 def test_resampling_is_deterministic_and_keyed():
-    weights = tf.fill([64, 4], 0.25)
-    keys = [(1, 2), (1, 2), (1, 3), (2, 2)]
-    first, same, other_step, other_seed = run([noise.resample(weights, seed, step) for seed, step in keys])
-    train = run(noise.resample(weights, 1, 2, kind="train"))
+    weights, numbers = tf.fill([64, 4], 0.25), tf.range(64)
+    keys = [(1, numbers), (1, numbers), (1, numbers + 64), (2, numbers)]
+    first, same, others, other_seed = run([noise.resample(weights, seed, key) for seed, key in keys])
     np.testing.assert_array_equal(first, same)
-    for other in (other_step, other_seed, train):
+    for other in (others, other_seed):
         assert np.any(first != other)
+    np.testing.assert_array_equal(run(noise.resample(weights[:5], 1, numbers[7:12])), first[7:12])
 
 
 @pytest.mark.parametrize("k_particles", [1, 3, 100])
@@ -127,7 +141,7 @@ def test_resampling_stays_in_range(k_particles):
     weights[:1000] *= np.float32(0.999)
     weights[1000:2000] *= np.float32(1.001)
     weights[2000:2100] = np.eye(k_particles, dtype=np.float32)[-1]
-    chosen = run(noise.resample(tf.constant(weights), 0, 0))
+    chosen = run(noise.resample(tf.constant(weights), 0, tf.range(5000)))
     assert chosen.min() >= 0
     assert chosen.max() < k_particles
     assert np.all(weights[np.arange(5000), chosen] > 0)

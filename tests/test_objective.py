@@ -50,7 +50,7 @@ class Numbers:
     def evaluate(self, **options):
         presence = tf.constant(self.true_presence, tf.float32)
         batch = SequenceBatch(tf.constant(self.images, tf.float32), None, presence, None, None)
-        return objective.evaluate(self.model, batch, self.k, noise=None, **options)
+        return objective.loss_and_report(self.model, batch, self.k, noise=None, **options)
 
     def log_weights(self):
         return self.per_row["log_weights"].sum(0).reshape(self.b, self.k)

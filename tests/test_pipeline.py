@@ -1,40 +1,26 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 import collections
-import json
 import os
 import shutil
-import zlib
 
 import numpy as np
 import pytest
 import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from stub_data_set import NUM_TRAIN, NUM_VALID, SHARD, sharded_sequences, sharded_set
 
-from sqair.data import mnist, moving_mnist, storage
-from sqair.data.moving_mnist import Options
 from sqair.data.pipeline import Order, SequenceDataset
-from sqair.errors import UserError
-
-NUM_TRAIN, NUM_VALID = 45, 7
-OPTIONS = Options(canvas_size=(30, 40), digit_scale=0.6, num_digits=(0, 1, 3), seq_len=4)
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    path = str(tmp_path_factory.mktemp("data") / "set")
-    shard_sequences, storage.SHARD_SEQUENCES = storage.SHARD_SEQUENCES, 20  # several shards
-    try:
-        moving_mnist.create(path, mnist.load_bundle(), OPTIONS, NUM_TRAIN, NUM_VALID, seed=4, num_workers=1)
-    finally:
-        storage.SHARD_SEQUENCES = shard_sequences
-    return path
+    return sharded_set(str(tmp_path_factory.mktemp("data") / "set"))
 
 
 @pytest.fixture(scope="module")
 def sequences():
-    """What the training set holds, made anew."""
-    return list(moving_mnist.make_chunk(mnist.load_bundle().train, OPTIONS, 4, "train", 0, NUM_TRAIN))
+    return sharded_sequences()
 
 
 def fetch(dataset, count=None):
@@ -157,103 +143,6 @@ def test_order_depends_on_seed_and_epoch():
     assert list(Order(5, 0).sequences(0, 5)) == [3, 2, 1, 0, 4]  # fixed for ever: resumed runs depend on it
 
 
-def test_the_shards_are_tfrecords(folder, sequences):
-    """Whoever does not use this package reads them with TensorFlow and the layout in dataset.json."""
-    with open(os.path.join(folder, "dataset.json")) as stream:
-        index = json.load(stream)
-    names = [os.path.join(folder, shard["file"]) for shard in index["splits"]["train"]["shards"]]
-    assert len(names) == 3
-    records = list(tf.compat.v1.io.tf_record_iterator(names[0]))
-    content = zlib.decompress(records[2])
-    for field in index["record"]:
-        dtype, shape = np.dtype(field["dtype"]), field["shape"]
-        num_bytes = dtype.itemsize * int(np.prod(shape))
-        values = np.frombuffer(content[:num_bytes], dtype).reshape(shape)
-        np.testing.assert_array_equal(values, getattr(sequences[2], field["name"]))
-        content = content[num_bytes:]
-    assert content == b""
-
-
-def edit_index(change, keep_checksum=False):
-    def edit(path):
-        name = os.path.join(path, "dataset.json")
-        with open(name) as stream:
-            index = json.load(stream)
-        change(index)
-        if not keep_checksum:
-            index["checksum"] = storage._checksum(index)
-        with open(name, "w") as stream:
-            json.dump(index, stream)
-
-    return edit
-
-
-def edit_file(name, change):
-    def edit(path):
-        name_there = os.path.join(path, name)
-        with open(name_there, "rb") as stream:
-            content = stream.read()
-        with open(name_there, "wb") as stream:
-            stream.write(change(content))
-
-    return edit
-
-
-SHARD = "train-00001-of-00003.tfrecord"
-
-
-@pytest.mark.parametrize(
-    "damage, sentence",
-    [
-        (shutil.rmtree, "There is no data set in"),
-        (lambda path: os.remove(os.path.join(path, "dataset.json")), "There is no data set in"),
-        (lambda path: os.remove(os.path.join(path, SHARD)), f"{SHARD} is missing"),
-        (edit_file(SHARD, lambda content: content[:-10]), f"{SHARD} is truncated"),
-        (edit_file(SHARD, lambda content: b""), f"{SHARD} is truncated"),
-        (edit_file(SHARD, lambda content: content + b"x"), f"{SHARD} is too long"),
-        (edit_file(SHARD, lambda content: content[:500] + b"?" + content[501:]), f"{SHARD} is corrupt"),
-        (edit_file(SHARD, lambda content: bytes(len(content))), f"{SHARD} is corrupt"),
-        (
-            lambda path: (os.remove(os.path.join(path, SHARD)), os.mkdir(os.path.join(path, SHARD))),
-            "cannot be read",
-        ),
-        (edit_file("dataset.json", lambda content: content[:-50]), "dataset.json is damaged .it is not JSON"),
-        (
-            edit_file("dataset.json", lambda content: b"\xff\xfe\x00"),
-            "dataset.json is damaged .it is not JSON",
-        ),
-        (edit_file("dataset.json", lambda content: b"[1, 2]"), "does not describe a data set"),
-        (edit_index(lambda index: index.update(format="other")), "does not describe a data set"),
-        (edit_index(lambda index: index.update(format_version=2)), "has format version 2"),
-        (edit_index(lambda index: index.update(seed=5), keep_checksum=True), "was edited"),
-        (edit_index(lambda index: index["splits"]["train"].update(num_sequences=46)), "hold 45 sequences"),
-        (edit_index(lambda index: index["splits"]["train"]["shards"].pop()), "hold 40 sequences"),
-        (
-            edit_index(lambda index: index.update(image_shape=[40, 40, 1])),
-            "describes sequences of|mean image",
-        ),
-        (edit_index(lambda index: index.update(seq_len=5)), "describes sequences of"),
-        (edit_index(lambda index: index["splits"].pop("train")), "has no split 'train', only valid"),
-        (edit_index(lambda index: index.pop("splits")), "lacks"),
-    ],
-)
-def test_damage_is_named_on_opening(folder, tmp_path, damage, sentence):
-    path = str(tmp_path / "copy")
-    shutil.copytree(folder, path)
-    SequenceDataset(path, "train")
-    damage(path)
-    with pytest.raises(UserError, match=sentence) as caught:
-        SequenceDataset(path, "train")
-    assert "\n" not in str(caught.value) and path in str(caught.value)
-
-
-def test_a_data_set_from_elsewhere(tmp_path):
-    (tmp_path / "file").write_text("")
-    for name in ("file", "nothing", "."):
-        with pytest.raises(UserError, match="There is no data set in"):
-            SequenceDataset(str(tmp_path / name), "train")
-
-
 def test_a_shard_that_shrinks_while_it_is_read(folder, tmp_path):
     path = str(tmp_path / "copy")
     shutil.copytree(folder, path)
@@ -270,23 +159,3 @@ def test_an_open_data_set_outlives_its_folder(folder, tmp_path, sequences):
     dataset = SequenceDataset(path, "train")
     shutil.rmtree(path)
     check_batch(fetch(lambda: dataset.batches(5), 1)[0], sequences[:5])
-
-
-def test_files_are_closed(folder):
-    def count():
-        return len(os.listdir("/proc/self/fd"))
-
-    before = count()
-    for _ in range(5):
-        SequenceDataset(folder, "train")
-    assert count() <= before + 1
-
-
-def test_config(folder):
-    from sqair.configs import seq_mnist_data
-
-    class Flags:
-        data_dir = folder
-
-    data = seq_mnist_data.load(Flags)
-    assert (data.train.num_sequences, data.valid.num_sequences) == (NUM_TRAIN, NUM_VALID)

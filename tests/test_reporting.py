@@ -4,6 +4,7 @@ import os
 
 import numpy as np
 import pytest
+import stub_disk
 import tensorflow.compat.v1 as tf
 
 from sqair.errors import UserError
@@ -63,6 +64,21 @@ def test_tensorboard_sees_one_history_across_sessions(tmp_path):
     assert [(image.step, image.height, image.width) for image in images][-1] == (5, 4, 5)
 
 
+def test_what_was_reported_can_be_made_sure_to_be_on_the_disk(tmp_path, monkeypatch):
+    metrics = Metrics(str(tmp_path / "metrics.csv"), list(NUMBERS))
+    metrics.write(1, "batch", NUMBERS)
+    tensorboard = TensorBoard(str(tmp_path / "events"))
+    tensorboard.write(1, "batch", NUMBERS)
+    events = stub_disk.record(monkeypatch)
+    metrics.sync()
+    tensorboard.sync()
+    tensorboard.close()
+    (name,) = os.listdir(str(tmp_path / "events" / "batch"))
+    paths = [str(tmp_path / "metrics.csv"), str(tmp_path / "events" / "batch" / name)]
+    assert events[:2] == [("fsync", path, os.path.getsize(path)) for path in paths]
+    assert events[2] == ("fsync", str(tmp_path / "events" / "batch"), None)
+
+
 def test_nothing_is_added_to_the_graph(tmp_path, fresh_graph):
     tensorboard = TensorBoard(str(tmp_path))
     tensorboard.write(1, "batch", NUMBERS)
@@ -99,6 +115,6 @@ def test_a_bar_on_a_terminal():
     console._bar.refresh()
     console.close()
     shown = stream.getvalue()
-    assert "11/1000" in shown and "it/s" in shown or "s/it" in shown
+    assert "11/1000" in shown and ("it/s" in shown or "s/it" in shown)
     assert "T 3, bound 0.33, count accuracy 0.500" in shown and "hello\n" in shown
     assert "step 11" not in shown

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from sqair import config_files
 from sqair.errors import UserError
 from sqair.training import runs
 
@@ -52,10 +53,10 @@ def test_the_last_run_is_found_or_a_given_one(tmp_path):
         runs.find(str(tmp_path), "name", "3")
 
 
-def test_what_may_change_is_told_and_the_rest_refused():
+def test_what_may_change_is_reported_and_the_rest_refused():
     before = {"learning_rate": 1e-5, "n_what": 50, "seed": 1}
     assert runs.differences(before, dict(before, seed=2), ("seed",)) == {"seed": [1, 2]}
-    with pytest.raises(UserError, match="--n_what=40 differs from the resumed run's 50"):
+    with pytest.raises(UserError, match="`n_what=40` differs from the resumed run's 50"):
         runs.differences(before, dict(before, n_what=40), ("seed",))
 
 
@@ -84,12 +85,29 @@ def test_other_configs_and_other_data_are_refused(tmp_path):
     with pytest.raises(UserError, match=r"data's train image_shape is \[9, 9, 1\].*\[50, 50, 1\]"):
         run.check_unchanged({"data_config": str(config)}, {"train image_shape": (9, 9, 1)})
     config.write_text("x = 2\n")
-    with pytest.raises(UserError, match="--data_config=.*a.py differs"):
+    with pytest.raises(
+        UserError,
+        match="`data_config=.*a.py` differs from the resumed run's .*; name a file with that content",
+    ):
         run.check_unchanged({"data_config": str(config)}, same)
     run.close()
 
 
-def test_a_folder_that_cannot_be_written_is_told(tmp_path):
+def test_a_run_is_rebuilt_from_configs_of_the_package_or_of_the_user_never_from_its_own(tmp_path):
+    run = runs.create(str(tmp_path), "name")
+    for recorded in ("seq_mnist_data.py", "mlp_mnist_model.py"):
+        run.begin_session(0, {"data_config": recorded}, {}, {})
+        found = runs.recorded_config(run.folder, "data_config")
+        assert found == config_files.package_path(recorded)
+    copy = os.path.join(run.folder, "configs", "data_config.py")
+    for recorded in (copy, "configs/data_config.py", "../seq_mnist_data.py", "nowhere.py", ["x"], None):
+        run.begin_session(0, {"data_config": recorded}, {}, {})
+        with pytest.raises(UserError, match="executed only if you name it: give `data_config`"):
+            runs.recorded_config(run.folder, "data_config")
+    run.close()
+
+
+def test_a_folder_that_cannot_be_written_is_reported(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="file/name cannot be written: Not a directory"):
         runs.create(str(tmp_path / "file"), "name")

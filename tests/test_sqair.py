@@ -39,7 +39,7 @@ class Models:
             variables = []
             for compact in (True, False):
                 model = mlp_sqair(np.full(SHAPE, 0.1, np.float32), compact=compact, **SIZES, **BIASES)
-                self.results.append(objective.evaluate(model, batch, K, self.noise))
+                self.results.append(objective.loss_and_report(model, batch, K, self.noise))
                 variables.append([v for v in tf.trainable_variables() if v not in sum(variables, [])])
             self.variables, others = variables
             for result, of_model in zip(self.results, variables):

@@ -16,7 +16,8 @@ from sqair.training.reporting import read_metrics
 
 TESTS = os.path.dirname(os.path.abspath(__file__))
 SCRIPTS = os.path.join(os.path.dirname(TESTS), "scripts")
-STUB = ("--model_config", os.path.join(TESTS, "stub_config.py"), "--fig_itr=0")
+STUB_CONFIG = os.path.join(TESTS, "stub_config.py")
+STUB = ("--model_config", STUB_CONFIG, "--fig_itr=0")
 TINY = (
     "--n_units=1",
     "--n_what=3",
@@ -140,13 +141,14 @@ def test_a_killed_run_of_the_model_goes_on_bit_for_bit(command, resume, tmp_path
         assert pictures[0] == pictures[1] != b""
     stored = json.loads(content_of(os.path.join(whole, "flags.json")))
     assert stored["n_units"] == 1 and stored["schedule"] == ["1"] and stored["train_itr"] == 6
+    assert (stored["data_config"], stored["model_config"]) == ("seq_mnist_data.py", "mlp_mnist_model.py")
     assert sorted(os.listdir(os.path.join(whole, "configs"))) == ["data_config.py", "model_config.py"]
 
 
 def test_a_signal_saves_and_leaves_a_run_to_resume(command, resume, tmp_path):
     folder, steps = folder_of(tmp_path), []
     first = command(*STUB, "--train_itr=200000", "--save_itr=0", "--log_itr=0")
-    again = resume("--train_itr=300000", "--learning_rate=0.5", "--resume_run=1")
+    again = resume(*STUB, "--train_itr=300000", "--learning_rate=0.5", "--resume_run=1")
     for arguments, number, status in ((first, signal.SIGTERM, 143), (again, signal.SIGINT, 130)):
         with running(arguments, until="step ") as process:
             process.send_signal(number)
@@ -162,7 +164,7 @@ def test_a_signal_saves_and_leaves_a_run_to_resume(command, resume, tmp_path):
 
 def test_a_run_in_use_is_left_alone_and_another_gets_its_own_number(command, resume, tmp_path):
     with running(command(*STUB, "--train_itr=1000000", "--save_itr=0"), until="step 1/"):
-        assert "multi_mnist/1 is in use by another process" in refused(run(resume()))
+        assert "multi_mnist/1 is in use by another process" in refused(run(resume(*STUB)))
         assert run(command(*STUB, "--train_itr=1"))[0] == 0
     assert sorted(os.listdir(str(tmp_path / "out" / "multi_mnist"))) == ["1", "2"]
 
@@ -172,7 +174,7 @@ def test_what_cannot_be_resumed_is_said(command, resume, tmp_path):
     assert run(command(*STUB, "--train_itr=2"))[0] == 0
     folder = folder_of(tmp_path)
     before = files_of(folder)
-    assert "--n_what=3 differs from the resumed run's 2" in refused(run(resume("--n_what=3")))
+    assert "--n_what=3 differs from the resumed run's 2" in refused(run(resume(*STUB, "--n_what=3")))
     other = str(tmp_path / "other.py")
     with open(other, "wb") as file:
         file.write(content_of(os.path.join(TESTS, "stub_config.py")) + b"# changed")
@@ -183,12 +185,53 @@ def test_what_cannot_be_resumed_is_said(command, resume, tmp_path):
     stored = json.loads(content_of(os.path.join(folder, "flags.json")))
     with open(os.path.join(folder, "flags.json"), "w") as file:
         json.dump(dict(stored, n_what=3), file)  # as if the checkpoint came from elsewhere
-    assert "Variable prior/unused has shape [2] in" in refused(run(resume("--train_itr=3")))
+    assert "Variable prior/unused has shape [2] in" in refused(run(resume(*STUB, "--train_itr=3")))
+
+
+def test_nothing_of_a_run_folder_is_executed(command, resume, tmp_path):
+    assert run(command("--train_itr=1", "--save_itr=0", "--log_itr=0", "--fig_itr=0", *TINY))[0] == 0
+    folder = folder_of(tmp_path)
+    evaluate = [sys.executable, os.path.join(SCRIPTS, "evaluate.py"), f"--run={folder}", "--fraction=0.1"]
+    attack = os.path.join(folder, "configs", "model_config.py")
+    with open(attack, "w") as file:
+        file.write("import os; os._exit(99)")
+    with open(os.path.join(folder, "more_flags"), "w") as file:
+        file.write(f"--model_config={attack}\n")
+    path = os.path.join(folder, "flags.json")
+    stored = json.loads(content_of(path))
+    for changes in (
+        {"flagfile": os.path.join(folder, "more_flags")},
+        {"-model_config": attack},
+        {"resume_run": attack, "gpu": "7"},
+    ):
+        with open(path, "w") as file:
+            json.dump(dict(stored, **changes), file)
+        assert run(evaluate)[0] == 0
+        refused(run(resume("--train_itr=2")))  # its record of the config differs, if nothing else
+    with open(path, "w") as file:
+        json.dump(dict(stored, model_config=attack), file)
+    sentence = (
+        f"Run {folder} was made with the config file {attack}, which is executed only if you name it: give "
+    )
+    for arguments in (evaluate, resume("--train_itr=2")):
+        assert refused(run(arguments)).startswith(sentence + "--model_config (the run keeps a copy to read, ")
+
+
+def test_a_config_of_the_user_has_to_be_named_again(command, resume, tmp_path):
+    assert run(command(*STUB, "--train_itr=1"))[0] == 0
+    folder = folder_of(tmp_path)
+    assert json.loads(content_of(os.path.join(folder, "flags.json")))["model_config"] == STUB_CONFIG
+    sentence = f"was made with the config file {STUB_CONFIG}, which is executed only if you name it: give "
+    assert sentence + "--model_config" in refused(run(resume("--train_itr=2")))
+    moved = os.path.join(folder, "configs", "model_config.py")
+    status, output, errors = run(resume("--train_itr=2", "--model_config", moved))
+    assert (status, errors) == (0, "") and "Trained to step 2" in output
 
 
 def test_a_run_is_evaluated_and_what_is_wrong_is_said(command, tmp_path):
     assert run(command(*STUB, "--train_itr=1"))[0] == 0
     evaluate = [sys.executable, os.path.join(SCRIPTS, "evaluate.py"), "--results_dir", str(tmp_path / "out")]
+    evaluate += STUB[:2]
     status, output, errors = run([*evaluate, "--k_particles=1", "--json"])
     assert (status, errors) == (0, "") and json.loads(output)["step"] == 1
     assert "Checkpoint nowhere is incomplete" in refused(run([*evaluate, "--checkpoint=nowhere"]))
@@ -202,7 +245,7 @@ def test_nothing_finite_stops_with_a_sentence_and_the_last_good_checkpoint(comma
     assert "decoder/colour" in sentence and "change --learning_rate, --clip_norm or --seed" in sentence
     kept = checkpoints.latest(os.path.join(folder_of(tmp_path), "checkpoints"))
     assert kept.path + ", is kept" in sentence
-    status, output, errors = run(resume())
+    status, output, errors = run(resume(*STUB))
     assert status == 2 and "With the same settings this will happen again" in output
     assert f"Update {kept.step + 1} was not applied" in errors
 
@@ -252,7 +295,7 @@ def test_a_file_size_limit_is_said_and_what_was_saved_stays(command, resume, tmp
     assert run(command(*STUB, "--train_itr=2", "--log_itr=0"))[0] == 0
     folder = os.path.join(folder_of(tmp_path), "checkpoints")
     before = files_of(folder)
-    sentence = refused(run(resume("--train_itr=4"), preexec_fn=limited))
+    sentence = refused(run(resume(*STUB, "--train_itr=4"), preexec_fn=limited))
     assert "model-4 cannot be written: File too large" in sentence
     assert files_of(folder) == before
 

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The MNIST digits: from a folder, the cache, a mirror, or the bundle that comes with the package."""
 
+import contextlib
 import hashlib
 import http.client
 import os
-import tempfile
 import threading
 import time
 import urllib.error
@@ -16,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from sqair.errors import UserError
+from sqair.files import atomic_write, make_folder, writing
 
 MIRRORS = (
     "https://storage.googleapis.com/cvdf-datasets/mnist/",
@@ -220,21 +221,10 @@ def _fetch(url, timeout, limit):
 
 def _keep(packed, path):
     """Writes a file to the cache, wholly or not at all; a cache that cannot be written does without."""
-    try:
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(dir=os.path.dirname(path), suffix=".partial")
-    except OSError:
-        return
-    try:
-        with os.fdopen(descriptor, "wb") as stream:
+    with contextlib.suppress(UserError), writing(path):
+        make_folder(os.path.dirname(path))
+        with atomic_write(path, "wb") as stream:
             stream.write(packed)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except OSError:
-        os.unlink(temporary)
-    except BaseException:
-        os.unlink(temporary)
-        raise
 
 
 def write_bundle(folder, path=BUNDLE, num_train=5_000, num_test=1_000):
@@ -252,4 +242,5 @@ def write_bundle(folder, path=BUNDLE, num_train=5_000, num_test=1_000):
         labels = np.frombuffer(_from_folder(FILES[name + "_labels"], folder), np.uint8, offset=8)
         arrays[name + "_images"] = images.reshape(-1, _SIDE, _SIDE)[:count]
         arrays[name + "_labels"] = labels[:count]
-    np.savez_compressed(path, **arrays)
+    with atomic_write(path, "wb") as stream:
+        np.savez_compressed(stream, **arrays)

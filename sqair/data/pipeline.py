@@ -21,6 +21,25 @@ class SequenceBatch(NamedTuple):
     labels: Any  # [B, M] int32 class of each object, -1 where there is none
     visible: Any  # [T, B, M] float32 in [0, 1], share of the object's area that can be seen
 
+    def first_sequences(self, count):
+        """The batch without what follows its first `count` sequences."""
+        return SequenceBatch(
+            images=self.images[:, :count],
+            boxes=self.boxes[:, :count],
+            presence=self.presence[:, :count],
+            labels=self.labels[:count],
+            visible=self.visible[:, :count],
+        )
+
+    def first_frames(self, count):
+        """The batch without what follows its first `count` frames."""
+        return self._replace(
+            images=self.images[:count],
+            boxes=self.boxes[:count],
+            presence=self.presence[:count],
+            visible=self.visible[:count],
+        )
+
 
 class SequenceDataset:
     """A split of a data set on disk, opened and checked. It stays on disk: a batch is read when it is needed.

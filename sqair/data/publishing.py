@@ -8,6 +8,7 @@ import shutil
 import socket
 import tempfile
 
+from sqair import files
 from sqair.data.storage import INDEX, SHARD_ENDING
 from sqair.errors import UserError
 
@@ -30,8 +31,8 @@ def staged_folder(directory, overwrite=False):
     """
     target = os.path.realpath(directory)
     check_target(target, overwrite)
-    with writing_into(directory):
-        os.makedirs(os.path.dirname(target), exist_ok=True)
+    with files.writing(f"Data set folder {directory!r}", "nothing was kept"):
+        files.make_folder(os.path.dirname(target))
         _remove_abandoned(target)
         staging = tempfile.mkdtemp(prefix=_prefix(target), dir=os.path.dirname(target))
         try:
@@ -40,17 +41,6 @@ def staged_folder(directory, overwrite=False):
             _publish(staging, target, overwrite)
         finally:
             shutil.rmtree(staging, ignore_errors=True)
-
-
-@contextlib.contextmanager
-def writing_into(directory):
-    """Turns an OSError into a UserError that says why the folder cannot be written."""
-    try:
-        yield
-    except OSError as error:
-        raise UserError(
-            f"Data set folder {directory!r} cannot be written: {error.strerror or error}; nothing was kept."
-        ) from None
 
 
 def check_target(directory, overwrite=False):
@@ -73,10 +63,12 @@ def check_target(directory, overwrite=False):
 
 
 def _publish(staging, target, overwrite):
-    """Renames `staging` to `target`; a data set that is there moves aside first and is then removed."""
+    """Renames `staging` to `target`; a data set that is there moves aside and is removed when this one is on disk."""
+    files.sync_folder(staging)
     for _ in range(_SWAP_TRIES):
         try:
             os.rename(staging, target)
+            files.sync(os.path.dirname(target))
             return
         except OSError as error:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
@@ -86,9 +78,12 @@ def _publish(staging, target, overwrite):
         try:
             with contextlib.suppress(FileNotFoundError):  # another process is just replacing it
                 os.rename(target, aside)
-            with contextlib.suppress(OSError):  # another process was faster: try again
+            try:
                 os.rename(staging, target)
-                return
+            except OSError:  # another process was faster
+                continue
+            files.sync(os.path.dirname(target))
+            return
         finally:
             if not os.path.exists(target) and os.listdir(aside):
                 os.rename(aside, target)

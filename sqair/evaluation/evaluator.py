@@ -10,8 +10,9 @@ import tensorflow.compat.v1 as tf
 from attrdict import AttrDict
 from orderedattrdict import AttrDict as OrderedAttrDict
 
-from sqair import cli
+from sqair import config_files
 from sqair.data import workers
+from sqair.engine import initial_values
 from sqair.engine.lean_graph import LeanGraph
 from sqair.engine.unroll import STREAMS
 from sqair.errors import UserError
@@ -19,6 +20,8 @@ from sqair.model import noise
 from sqair.model.spatial_transformer import boxes_from_logits
 from sqair.training import checkpoints, objective, runs
 from sqair.training.settings import from_flags as settings_from_flags
+
+ROUNDING = 1e-6  # of a share times a number of sequences: 0.07 of 100 are 7
 
 
 class Prediction(NamedTuple):
@@ -35,31 +38,21 @@ class Prediction(NamedTuple):
     true_presence: Any  # [T, B, M]
 
 
-def forward(model, batch, seq_len, step, kind, settings):
+def forward(model, batch, seq_len, sample, settings):
     """The first frames of a batch through the model.
 
     Args:
         model: what a model config's `load` returns.
         batch: `SequenceBatch`.
         seq_len: scalar int32, how many frames.
-        step: scalar int64, keys the noise together with `settings.seed`.
-        kind: "train" or "eval", whose noise differs.
+        sample: `FrameNoise` of as many frames.
         settings: `sqair.training.settings.Settings`.
 
     Returns:
         `ModelResult` and the shortened batch.
     """
-    batch = batch._replace(
-        images=batch.images[:seq_len],
-        boxes=batch.boxes[:seq_len],
-        presence=batch.presence[:seq_len],
-        visible=batch.visible[:seq_len],
-    )
-    batch_size = batch.images.shape[1].value or tf.shape(batch.images)[1]
-    sample = noise.draw(
-        settings.seed, step, kind, seq_len, batch_size, settings.k_particles, model.n_steps, model.n_what
-    )
-    result = objective.evaluate(
+    batch = batch.first_frames(seq_len)
+    result = objective.loss_and_report(
         model, batch, settings.k_particles, sample, estimator=settings.estimator, l2=settings.l2
     )
     return result, batch
@@ -88,7 +81,8 @@ def open_run(folder, checkpoint=None, **changes):
     Args:
         folder: str, a run folder.
         checkpoint: str, path of a checkpoint; the last complete one of the run by default.
-        changes: flags to use instead of the run's, e.g. `data_dir` or `k_particles`.
+        changes: flags to use instead of the run's, e.g. `data_dir` or `k_particles`; `data_config` and `model_config`
+            for a run that was made with config files that do not come with the package.
 
     Returns:
         Tuple of `Evaluator` of the run's "train" and "valid" data, and the number of updates it has seen.
@@ -99,7 +93,8 @@ def open_run(folder, checkpoint=None, **changes):
     flags = AttrDict(runs.read_json(os.path.join(folder, "flags.json")))
     flags.update(changes, estimator="reinforce")  # no gradient is taken, and one particle will do
     data_config, model_config = (
-        cli.load_config(runs.config_file(folder, name)) for name in ("data_config", "model_config")
+        config_files.load(changes.get(name) or runs.recorded_config(folder, name))
+        for name in ("data_config", "model_config")
     )
     if checkpoint is None:
         found = checkpoints.latest(os.path.join(folder, "checkpoints"))
@@ -130,6 +125,7 @@ class Evaluator:
             settings: `sqair.training.settings.Settings`.
         """
         self._data, self._settings = data, settings
+        self._openers = {}  # what `_open` is called with -> operation
         self._graph = LeanGraph()
         with self._graph.as_default():
             tf.set_random_seed(settings.seed)  # of `initialise`
@@ -159,7 +155,7 @@ class Evaluator:
 
         Args:
             split: str, which data set.
-            fraction: float in (0, 1], of the set's sequences, rounded up to whole batches.
+            fraction: float in (0, 1], of the set's sequences, rounded up.
             seq_len: int, frames of each sequence; all by default.
             should_stop: callable, asked between batches whether to give up.
             progress: callable that wraps the range of the batches' numbers, to watch them go by, e.g. `tqdm`.
@@ -172,10 +168,11 @@ class Evaluator:
         """
         dataset, batch_size = self._data[split], self._settings.batch_size
         if seq_len and seq_len > dataset.seq_len:
-            raise UserError(f"--seq_len={seq_len} is refused: the sequences have {dataset.seq_len} frames.")
-        num_batches = math.ceil(fraction * dataset.num_sequences / batch_size)
-        self._open(dataset, batch_size)
-        fetches = self._index, self._count, dict(self._result.scalars)
+            raise UserError(f"`seq_len={seq_len}` is refused: the sequences have {dataset.seq_len} frames.")
+        num_sequences = max(math.ceil(fraction * dataset.num_sequences - ROUNDING), 1)
+        num_batches = math.ceil(num_sequences / batch_size)
+        self._open(split, batch_size, num_sequences)
+        fetches = self._sequences, dict(self._result.scalars)
         feed = {self._seq_len: seq_len or dataset.seq_len}
 
         def results(pool):
@@ -189,19 +186,17 @@ class Evaluator:
             found = [result for _, result in zip(progress(range(num_batches)), results(pool))]
         if len(found) < num_batches:
             return None
-        _, counts, scalars = zip(*sorted(found, key=lambda result: result[0]))
-        total = sum(counts)
+        found.sort(key=lambda result: result[0][0])
         return OrderedAttrDict(
-            (name, sum(n * float(of_batch[name]) for n, of_batch in zip(counts, scalars)) / total)
+            (name, sum(len(batch) * float(scalars[name]) for batch, scalars in found) / num_sequences)
             for name in self._result.scalars
         )
 
     def stepper(self, split):
         """A function that evaluates the next of endless full batches of a split and returns its scalars."""
-        dataset = self._data[split]
-        self._open(dataset, self._settings.batch_size, repeat=True)
+        self._open(split, self._settings.batch_size)
         scalars = dict(self._result.scalars)
-        return lambda: self._session.run(scalars, {self._seq_len: dataset.seq_len})
+        return lambda: self._session.run(scalars, {self._seq_len: self._data[split].seq_len})
 
     @property
     def graph_nodes(self):
@@ -211,7 +206,8 @@ class Evaluator:
     def predict(self, split, num_sequences, seq_len=None):
         """What the model sees in the first sequences of a split: a `Prediction`."""
         dataset = self._data[split]
-        self._open(dataset, min(num_sequences, dataset.num_sequences))
+        num_sequences = min(num_sequences, dataset.num_sequences)
+        self._open(split, num_sequences, num_sequences)
         return self._session.run(self._prediction, {self._seq_len: seq_len or dataset.seq_len})
 
     def close(self):
@@ -220,24 +216,27 @@ class Evaluator:
 
     def _build(self, make_model):
         settings = self._settings
-        dataset = next(iter(self._data.values())).batches(settings.batch_size, repeat=False).enumerate()
+        dataset = self._numbered(next(iter(self._data)), settings.batch_size, 1)
         with tf.device("/cpu:0"):
             self._iterator = tf.data.Iterator.from_structure(
                 tf.data.get_output_types(dataset), tf.data.get_output_shapes(dataset)
             )
-            self._index, batch = self._iterator.get_next()
+            self._sequences, batch = self._iterator.get_next()
         self._seq_len = tf.placeholder(tf.int32, [], "seq_len")
-        model = make_model()
-        self._result, batch = forward(model, batch, self._seq_len, self._index, "eval", settings)
-        self._count = tf.shape(batch.images)[1]
+        with initial_values.keyed_by_name():
+            model = make_model()
+        sample = noise.draw_by_sequence(
+            settings.seed, self._sequences, self._seq_len, settings.k_particles, model.n_steps, model.n_what
+        )
+        self._result, batch = forward(model, batch, self._seq_len, sample, settings)
         self._prediction = self._predict(batch)
         return tf.global_variables()
 
     def _predict(self, batch):
         settings, outputs = self._settings, self._result.outputs
         steps = outputs.steps
-        particle = noise.resample(self._result.importance_weights, settings.seed, self._index)
-        rows = tf.range(self._count) * settings.k_particles + particle
+        particle = noise.resample(self._result.importance_weights, settings.seed, self._sequences)
+        rows = tf.range(tf.size(particle)) * settings.k_particles + particle
 
         def chosen(values):
             return tf.gather(values, rows, axis=1)
@@ -255,7 +254,30 @@ class Evaluator:
             true_presence=batch.presence,
         )
 
-    def _open(self, dataset, batch_size, repeat=False):
-        with self._graph.as_default():
-            batches = dataset.batches(batch_size, repeat=repeat).enumerate()  # the number is the noise's key
-            self._session.run(self._iterator.make_initializer(batches))
+    def _open(self, split, batch_size, num_sequences=None):
+        """Lets the iterator start with the first sequence of a split; what it adds to the graph is used again."""
+        key = split, batch_size, num_sequences
+        if key not in self._openers:
+            with self._graph.as_default():
+                self._openers[key] = self._iterator.make_initializer(self._numbered(*key))
+        self._session.run(self._openers[key])
+
+    def _numbered(self, split, batch_size, num_sequences):
+        """`tf.data.Dataset` of batches with the numbers of their sequences, `[B]` int64, which key the noise.
+
+        Of the first `num_sequences` once, the last batch may be smaller; of all for ever if that is None.
+        """
+        dataset = self._data[split]
+        batches = dataset.batches(batch_size, repeat=num_sequences is None)
+        if num_sequences is not None:
+            batches = batches.take(-(-num_sequences // batch_size))
+
+        def numbered(index, batch):
+            first = index * batch_size
+            last = first + tf.shape(batch.images, out_type=tf.int64)[1]
+            if num_sequences is None:
+                return tf.range(first, last) % dataset.num_sequences, batch
+            last = tf.minimum(last, num_sequences)
+            return tf.range(first, last), batch.first_sequences(last - first)
+
+        return batches.enumerate().map(numbered)

@@ -21,11 +21,11 @@ def _key(seed, step, stream):
 
 
 def draw(seed, step, kind, seq_len, batch_size, k_particles, n_steps, n_what):
-    """The noise of a sequence.
+    """The noise of a batch, all of it by one key: for training.
 
     Args:
         seed: int, or scalar tensor.
-        step: int or scalar tensor: the global step (training), or the index of the batch (evaluation).
+        step: int or scalar tensor: the global step.
         kind: "train" or "eval".
         seq_len, batch_size, k_particles, n_steps, n_what: T, B, K, N, Z; ints or scalar tensors.
 
@@ -46,6 +46,27 @@ def draw(seed, step, kind, seq_len, batch_size, k_particles, n_steps, n_what):
     return FrameNoise(propagation=step_noise("propagation"), discovery=step_noise("discovery"))
 
 
+def draw_by_sequence(seed, sequences, seq_len, k_particles, n_steps, n_what):
+    """The noise of a batch, that of each sequence by a key of its own: for evaluation, in batches of any size.
+
+    Args:
+        seed: int, or scalar tensor.
+        sequences: `[B]` int64, the sequences' numbers in their data set.
+        seq_len, k_particles, n_steps, n_what: as in `draw`.
+
+    Returns:
+        `FrameNoise` as of `draw`.
+    """
+
+    def of_one(number):
+        drawn = draw(seed, number, "eval", seq_len, 1, k_particles, n_steps, n_what)
+        return tf.nest.map_structure(lambda x: tf.squeeze(x, axis=1), drawn)
+
+    kinds = StepNoise(tf.float32, tf.float32, tf.float32)
+    drawn = tf.map_fn(of_one, sequences, FrameNoise(kinds, kinds), back_prop=False)
+    return tf.nest.map_structure(lambda x: tf.transpose(x, [1, 0, *range(2, x.shape.ndims)]), drawn)
+
+
 def mode(seq_len, batch_size, k_particles, n_steps, n_what):
     """No noise: every Gaussian at its mean, every presence at its more probable value; arguments as in `draw`."""
     slots = [seq_len, batch_size, k_particles, n_steps]
@@ -55,17 +76,22 @@ def mode(seq_len, batch_size, k_particles, n_steps, n_what):
     return FrameNoise(propagation=none, discovery=none)
 
 
-def resample(importance_weights, seed, step, kind="eval"):
+def resample(importance_weights, seed, sequences):
     """Draws one particle per sequence in proportion to its weight.
 
     Args:
         importance_weights: `[B, K]` float32, rows sum to one.
-        seed, step, kind: as in `draw`.
+        seed, sequences: as in `draw_by_sequence`.
 
     Returns:
         `[B]` int32 particle indices.
     """
     cumulative = tf.cumsum(importance_weights, axis=-1)
-    uniform = tf.random.stateless_uniform(tf.shape(cumulative)[:1], _key(seed, step, kind + "_resample"))
+    uniform = tf.map_fn(
+        lambda number: tf.random.stateless_uniform([], _key(seed, number, "eval_resample")),
+        sequences,
+        tf.float32,
+        back_prop=False,
+    )
     chosen = tf.reduce_sum(tf.cast(cumulative <= uniform[:, None] * cumulative[:, -1:], tf.int32), axis=-1)
     return tf.minimum(chosen, tf.shape(cumulative)[1] - 1)

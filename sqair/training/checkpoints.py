@@ -14,13 +14,11 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow.compat.v1 as tf
 
+from sqair import files
 from sqair.errors import UserError
 
 PERMANENT, ROLLING = "model", "rolling"
-_DATA_ENDING, _INDEX_ENDING = (
-    ".data-00000-of-00001",
-    ".index",
-)  # the index is renamed last: it marks completeness
+_DATA_ENDING, _INDEX_ENDING = ".data-00000-of-00001", ".index"  # the index comes last: it marks completeness
 _INDEX_PATTERN = re.compile(rf"({PERMANENT}|{ROLLING})-(\d+)\{_INDEX_ENDING}")
 _PARTIAL_FOLDER = "partial"
 
@@ -54,6 +52,8 @@ class Saver:
 def save(session, saver, folder, step, rolling=False):
     """Writes a checkpoint under a temporary name, reads it back, and only then gives it its name.
 
+    An earlier rolling checkpoint is removed when the new one is on the disk.
+
     Args:
         session: `tf.Session` whose variables are saved.
         saver: `Saver`.
@@ -71,16 +71,16 @@ def save(session, saver, folder, step, rolling=False):
     partial_folder = os.path.join(folder, _PARTIAL_FOLDER)
     partial = os.path.join(partial_folder, os.path.basename(path))
     try:
+        files.make_folder(folder)
         os.makedirs(partial_folder, exist_ok=True)
         saver.write(session, partial)
         read(partial)
         for ending in (_DATA_ENDING, _INDEX_ENDING):
-            os.replace(partial + ending, path + ending)
+            files.publish(partial + ending, path + ending)
     except (OSError, ValueError, tf.errors.OpError) as error:
         raise UserError(
-            f"Checkpoint {path} cannot be written: {_reason(error)}; the checkpoints before it are"
-            " untouched, and the"
-            " run can be resumed from the last of them once there is room and leave to write."
+            f"Checkpoint {path} cannot be written: {_reason(error)}; the checkpoints before it are untouched, and"
+            " the run can be resumed from the last of them once there is free space and permission to write."
         ) from None
     finally:
         shutil.rmtree(partial_folder, ignore_errors=True)

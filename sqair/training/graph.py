@@ -6,9 +6,11 @@ from collections import OrderedDict
 import numpy as np
 import tensorflow.compat.v1 as tf
 
+from sqair.engine import initial_values
 from sqair.engine.lean_graph import LeanGraph
 from sqair.errors import UserError
 from sqair.evaluation import evaluator as evaluation
+from sqair.model import noise
 from sqair.training import checkpoints, curriculum
 
 _MOMENTUM = 0.9
@@ -132,10 +134,13 @@ class TrainingGraph:
         rate = curriculum.learning_rate(
             self._global_step, settings.learning_rate, settings.schedule, settings.train_itr
         )
-        model = make_model()
-        self._result, _ = evaluation.forward(
-            model, batch, self._seq_len, self._global_step, "train", settings
-        )
+        with initial_values.keyed_by_name():
+            model = make_model()
+        sample = noise.draw(
+            settings.seed, self._global_step, "train", self._seq_len, settings.batch_size, settings.k_particles,
+            model.n_steps, model.n_what,
+        )  # fmt: skip
+        self._result, _ = evaluation.forward(model, batch, self._seq_len, sample, settings)
         variables = tf.trainable_variables()
         pairs = [
             (gradient, variable)

@@ -10,12 +10,12 @@ import os
 import signal
 import time
 
+from sqair import files
 from sqair.errors import UserError
 from sqair.evaluation.evaluator import Evaluator
 from sqair.training import checkpoints
 from sqair.training.graph import NonFiniteError
 from sqair.training.reporting import BATCH, TRAIN, VALID, Console, Metrics, TensorBoard
-from sqair.training.runs import replacing, writing_into
 
 ROLLING_SECONDS = 600.0
 FIGURE_SEQUENCES = 4
@@ -179,9 +179,9 @@ class _Session:
             size = visualization.to_array(figure).shape[:2]
             png = visualization.to_png(figure)
             self._tensorboard.write_image(step, VALID, name, png, size)
-            with writing_into(self._run.figures):
-                os.makedirs(self._run.figures, exist_ok=True)
-            with replacing(paths[name], "wb") as file:
+            with files.writing(self._run.figures):
+                files.make_folder(self._run.figures)
+            with files.atomic_write(paths[name], "wb") as file:
                 file.write(png)
 
     def _current_evaluator(self):
@@ -197,7 +197,8 @@ class _Session:
         self._tensorboard.write(self._graph.step, source, numbers)
 
     def _save(self, rolling):
-        self._tensorboard.flush()  # what precedes a checkpoint is there when it is resumed
+        self._metrics.sync()  # what precedes a checkpoint is there when it is resumed
+        self._tensorboard.sync()
         self._graph.save(self._run.checkpoints, rolling)
         self._saved_step, self._saved_time = self._graph.step, time.time()
 

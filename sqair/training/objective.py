@@ -24,7 +24,7 @@ class ModelResult(NamedTuple):
     squared_error: Any  # [B, K] mean over time and pixels
 
 
-def evaluate(model, batch, k_particles, noise, estimator="reference", l2=0.0):
+def loss_and_report(model, batch, k_particles, noise, estimator="reference", l2=0.0):
     """Runs the model on a batch.
 
     Args:

@@ -8,7 +8,7 @@ import time
 
 import tensorflow.compat.v1 as tf
 
-from sqair.training.runs import replacing, writing_into
+from sqair import files
 
 BATCH, TRAIN, VALID = (
     "batch",
@@ -33,7 +33,7 @@ class Metrics:
         self._columns = [*_KEYS, *names]
         rows = [] if last_step is None else [row for row in read_metrics(path) if row["step"] <= last_step]
         self._known = {(row["step"], row["source"]) for row in rows}
-        with replacing(path) as file:
+        with files.atomic_write(path) as file:
             file.write(",".join(self._columns) + "\n")
             file.writelines(self._line(row) for row in rows)
 
@@ -44,9 +44,14 @@ class Metrics:
     def write(self, step, source, numbers):
         """Adds a row; `numbers` is a dict of name -> number."""
         row = dict(numbers, step=step, source=source)
-        with writing_into(self._path), open(self._path, "a") as file:
+        with files.writing(self._path), open(self._path, "a") as file:
             file.write(self._line(row))
         self._known.add((step, source))
+
+    def sync(self):
+        """Waits until the rows are on the disk."""
+        with files.writing(self._path):
+            files.sync(self._path)
 
     def _line(self, row):
         return ",".join(_text(row.get(name)) for name in self._columns) + "\n"
@@ -90,10 +95,13 @@ class TensorBoard:
         image = tf.Summary.Image(encoded_image_string=png, height=size[0], width=size[1], colorspace=4)
         self._add(step, source, tf.Summary(value=[tf.Summary.Value(tag=name, image=image)]))
 
-    def flush(self):
-        """Hands what was written to the system."""
-        for writer in self._writers.values():
+    def sync(self):
+        """Waits until what was written is on the disk."""
+        for source, writer in self._writers.items():
             writer.flush()
+            folder = os.path.join(self._folder, source)
+            with files.writing(folder):
+                files.sync_folder(folder)
 
     def close(self):
         """Ends all files."""
@@ -103,8 +111,8 @@ class TensorBoard:
     def _add(self, step, source, summary):
         if source not in self._writers:
             folder = os.path.join(self._folder, source)
-            with writing_into(folder):
-                os.makedirs(folder, exist_ok=True)
+            with files.writing(folder):
+                files.make_folder(folder)
                 first_step = 0 if self._last_step is None else self._last_step + 1
                 writer = tf.summary.FileWriter(folder, filename_suffix=f".from-{first_step}")
             if self._last_step is not None:  # TensorBoard drops older events from the step of a START on

@@ -1,30 +1,28 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The folder of a run, `results_dir/run_name/N`: what it holds; one process at a time writes into it.
 
-flags.json    every flag as used last
+flags.json    every flag as used last, with the names of the config files
 run.json      sizes of the data; for each session: when, from which step, versions, what it changed
-configs/      copies of both config files
+configs/      copies of both config files, to read
 checkpoints/  see `sqair.training.checkpoints`
 metrics.csv   every reported number
 events/       the same for TensorBoard, a folder for each source
 figures/      pictures of validation sequences
 """
 
-import contextlib
 import fcntl
 import filecmp
-import glob
 import json
 import os
 import platform
-import shutil
 import time
 
+from sqair import config_files
 from sqair.errors import UserError
+from sqair.files import atomic_write, make_folder, sync, writing
 from sqair.training import provenance
 
 _LOCK = ".lock"
-_OWN_CONFIGS = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "configs")
 
 
 class Run:
@@ -41,7 +39,7 @@ class Run:
         self.figures = os.path.join(folder, "figures")
         self.events = os.path.join(folder, "events")
         self.metrics = os.path.join(folder, "metrics.csv")
-        with writing_into(folder):
+        with writing(folder):
             self._lock = open(os.path.join(folder, _LOCK), "a")  # noqa: SIM115  held until `close`
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -100,34 +98,36 @@ class Run:
         record["sessions"][-1]["failure"] = {"step": step, "message": message}
         self._write_json("run.json", record)
 
-    def copy_configs(self, config_files):
-        """Copies the config files, dict of flag name -> path, into the run."""
-        with writing_into(self.folder):
-            for name, path in config_files.items():
-                copy = config_copy(self.folder, name)
-                os.makedirs(os.path.dirname(copy), exist_ok=True)
-                shutil.copyfile(path, copy)
+    def copy_configs(self, paths):
+        """Copies the config files, dict of flag name -> path, into the run, as a record that is never executed."""
+        with writing(self.folder):
+            make_folder(os.path.join(self.folder, "configs"))
+        for name, path in paths.items():
+            with open(path, "rb") as config, atomic_write(config_copy(self.folder, name), "wb") as copy:
+                copy.write(config.read())
 
-    def check_unchanged(self, config_files, data):
+    def check_unchanged(self, paths, data):
         """Refuses other configs or other data than the run has; arguments as above.
 
         Raises:
             UserError: if something differs.
         """
-        for name, path in config_files.items():
+        for name, path in paths.items():
             copy = config_copy(self.folder, name)
-            if not filecmp.cmp(path, copy, shallow=False):
-                raise UserError(f"--{name}={path} differs from the resumed run's {copy}; leave --{name} out.")
+            if not os.path.isfile(copy) or not filecmp.cmp(path, copy, shallow=False):
+                raise UserError(
+                    f"`{name}={path}` differs from the resumed run's {copy}; name a file with that content."
+                )
         before, now = self.record["data"], json.loads(json.dumps(data))
         for name, value in before.items():
             if now.get(name) != value:
                 raise UserError(
                     f"The data's {name} is {now.get(name)}, but {value} in what the resumed run trained on;"
-                    " let --data_dir be the data that it was trained on."
+                    " let `data_dir` be the data that it was trained on."
                 )
 
     def _write_json(self, name, content):
-        with replacing(os.path.join(self.folder, name)) as file:
+        with atomic_write(os.path.join(self.folder, name)) as file:
             json.dump(content, file, indent=2, sort_keys=True)
             file.write("\n")
 
@@ -142,13 +142,14 @@ def create(results_dir, run_name):
         UserError: if it can't be written.
     """
     parent = os.path.join(results_dir, run_name)
-    with writing_into(parent):
-        os.makedirs(parent, exist_ok=True)
+    with writing(parent):
+        make_folder(parent)
         number = max(_numbers(parent), default=0) + 1
         while True:
             folder = os.path.join(parent, str(number))
             try:
                 os.mkdir(folder)
+                sync(parent)
                 break
             except FileExistsError:  # another process was faster
                 number += 1
@@ -176,7 +177,7 @@ def find(results_dir, run_name, which=""):
         raise UserError(f"There is no run {which!r}; in {parent} there are these runs: {known}.")
     if not existing:
         raise UserError(
-            f"There is no run in {parent}; set --results_dir and --run_name, or leave out --resume to train one."
+            f"There is no run in {parent}; set `results_dir` and `run_name`, or leave out `resume` to train one."
         )
     return os.path.join(parent, str(existing[-1]))
 
@@ -186,13 +187,22 @@ def config_copy(folder, name):
     return os.path.join(folder, "configs", f"{name}.py")
 
 
-def config_file(folder, name):
-    """The config file that a run was made with: one of the package if it is the same, else the run's copy."""
-    copy = config_copy(folder, name)
-    for path in sorted(glob.glob(os.path.join(_OWN_CONFIGS, "*.py"))):
-        if os.path.isfile(copy) and filecmp.cmp(path, copy, shallow=False):
-            return path
-    return copy
+def recorded_config(folder, name):
+    """The path of the package's config file that a run was made with; `name` is that of its flag.
+
+    A run folder is data: neither its copies of config files nor other files that it names are ever executed.
+
+    Raises:
+        UserError: if it was made with a file of its user, who has to name that again.
+    """
+    recorded = read_json(os.path.join(folder, "flags.json")).get(name)
+    path = config_files.package_path(recorded)
+    if path is None:
+        raise UserError(
+            f"Run {folder} was made with the config file {recorded or '(not recorded)'}, which is executed only if"
+            f" you name it: give `{name}` (the run keeps a copy to read, {config_copy(folder, name)})."
+        )
+    return path
 
 
 def differences(before, now, changeable):
@@ -214,7 +224,7 @@ def differences(before, now, changeable):
     for name, (old, new) in changed.items():
         if name not in changeable:
             raise UserError(
-                f"--{name}={new} differs from the resumed run's {old}; start a new run for that (resuming may"
+                f"`{name}={new}` differs from the resumed run's {old}; start a new run for that (resuming may"
                 f" change {', '.join(changeable)})."
             )
     return changed
@@ -231,42 +241,6 @@ def read_json(path):
             return json.load(file)
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read: {error}; is this the folder of a run?") from None
-
-
-@contextlib.contextmanager
-def replacing(path, mode="w", telling=None):
-    """A file to write that takes the place of `path` once it is complete, and vanishes if that fails.
-
-    Args:
-        path: str.
-        mode: str, as of `open`.
-        telling: context manager that turns errors with a path into a `UserError`; by default `writing_into`.
-
-    Raises:
-        UserError: if it can't be written.
-    """
-    partial = path + ".partial"
-    with (telling or writing_into)(path):
-        try:
-            with open(partial, mode) as file:
-                yield file
-            os.replace(partial, path)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                os.remove(partial)
-            raise
-
-
-@contextlib.contextmanager
-def writing_into(path):
-    """Turns an error of the system while writing into a `UserError` that names the path and the remedy."""
-    try:
-        yield
-    except OSError as error:
-        raise UserError(
-            f"{error.filename or path} cannot be written: {error.strerror}; check free space and permissions,"
-            " or choose another --results_dir."
-        ) from None
 
 
 def _is_run(folder):

@@ -40,7 +40,7 @@ class Replay:
             noise = FrameNoise(self._step_noise(case, "prop"), self._step_noise(case, "disc"))
             presence = tf.constant(_true_presence(case, *images.shape[:2]))
             batch = SequenceBatch(self._inputs["input/imgs"], None, presence, None, None)
-            result = objective.evaluate(model, batch, case.k_particles, noise, case.estimator, case.l2)
+            result = objective.loss_and_report(model, batch, case.k_particles, noise, case.estimator, case.l2)
             self._variables = {v.op.name: v for v in tf.compat.v1.global_variables()}
             self._check_parameters(case)
             trainable = {v.op.name for v in tf.compat.v1.trainable_variables()}
