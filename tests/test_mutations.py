@@ -50,7 +50,7 @@ MUTATIONS = [
     ),
     Mutation(
         "a smaller least scale",
-        "engine/layers.py",
+        "model/distributions.py",
         "MIN_SCALE = 1e-2",
         "MIN_SCALE = 1e-3",
         case="two_slots",
@@ -75,45 +75,53 @@ MUTATIONS = [
     Mutation(
         "presence without the temporal state",
         "model/propagation.py",
-        "past.presence_hidden, (0, 2)",
-        "0.0 * past.presence_hidden, (0, 2)",
+        "logit = self._presence(relation=relation, temporal=early.temporal, what=what)",
+        "logit = self._presence(relation=relation, temporal=0.0 * early.temporal.value, what=what)",
         case="two_slots",
         fast=True,
     ),
     Mutation(
         "slots do not see the slot before",
         "model/propagation.py",
-        "carry = ops.concat([objects[:3], hidden])",
-        "carry = ops.concat([objects[:2], 0.0 * objects.presence, hidden])",
+        "PreviousSlot(what, where, presence, hidden)",
+        "PreviousSlot(what, where, 0.0 * presence, hidden)",
     ),
     Mutation(
         "same noise for both kinds",
-        "model/sqair.py",
+        "model/cell.py",
         "summary, noise.discovery",
         "summary, noise.propagation",
         case="two_slots",
         fast=True,
     ),
-    Mutation("ids start again", "model/sqair.py", "object_ids, last_id)", "object_ids, state.last_id)"),
+    Mutation(
+        "ids start again",
+        "model/cell.py",
+        "new_ids, last_id = next_ids(state.last_id,",
+        "last_id, (new_ids, _) = state.last_id, next_ids(state.last_id,",
+    ),
     Mutation(
         "absent objects summarised",
-        "model/sqair.py",
-        "tf.reshape(objects.presence, [-1]) > 0.5",
-        "tf.reshape(objects.presence, [-1]) > -0.5",
+        "model/cell.py",
+        "squeeze_last(objects.presence) > 0.5",
+        "squeeze_last(objects.presence) > -0.5",
     ),
     Mutation(
         "another order of the absent",
-        "engine/ops.py",
+        "model/slots.py",
         "presence * n_slots - np.arange(n_slots, dtype=np.float32)",
         "(2.0 * presence - 1.0) * (n_slots - np.arange(n_slots, dtype=np.float32))",
         case="random_walk_odds",
     ),
     Mutation(
-        "the surplus kept instead of the first", "engine/ops.py", "n_slots - np.arange", "n_slots + np.arange"
+        "the surplus kept instead of the first",
+        "model/slots.py",
+        "n_slots - np.arange",
+        "n_slots + np.arange",
     ),
     Mutation(
         "clipped without straight-through",
-        "engine/ops.py",
+        "engine/tensors.py",
         "tensor + tf.stop_gradient(tf.clip_by_value(tensor, minimum, maximum) - tensor)",
         "tf.clip_by_value(tensor, minimum, maximum)",
         case="against_odds",
@@ -136,16 +144,20 @@ MUTATIONS = [
         "tf.sigmoid(prior_logit)",
     ),
     Mutation(
-        "a walk with a stronger guide", "model/priors.py", "GUIDANCE = 0.1", "GUIDANCE = 0.2", case="guided"
+        "a walk with a stronger guide",
+        "model/priors.py",
+        "RANDOM_WALK_GAIN = 0.1",
+        "RANDOM_WALK_GAIN = 0.2",
+        case="guided",
     ),
     Mutation(
         "logit of impossible discoveries",
         "model/scoring.py",
-        "presence_logit), possible)",
+        "presence_logit), presence_nm1)",
         "presence_logit), 1.0)",
     ),
     Mutation(
-        "logits of the absent less unlikely", "engine/ops.py", "ABSENT_LOGIT = -88.0", "ABSENT_LOGIT = -8.0"
+        "logits of the absent less unlikely", "model/slots.py", "ABSENT_LOGIT = -88.0", "ABSENT_LOGIT = -8.0"
     ),
     Mutation(
         "counts without the slots before", "model/distributions.py", "(1.0 - prob) * reached", "(1.0 - prob)"
@@ -165,7 +177,27 @@ MUTATIONS = [
         "tf.range(1, tf.size(positions) + 1,",
         "tf.range(tf.size(positions),",
     ),
-    Mutation("a bias added twice", "model/propagation.py", "(0, 2), bias=False", "(0, 2)"),
+    Mutation(
+        "a bias added twice",
+        "engine/early.py",
+        "weights.layer not in products and weights.bias is not None",
+        "weights.bias is not None",
+    ),
+    Mutation(
+        "weights of another input",
+        "engine/early.py",
+        "chosen = [rows[name] for name in names]",
+        "chosen = [rows[name] if name != 'temporal' else rows['relation'] if 'relation' in rows else rows[name]"
+        " for name in names]",
+    ),
+    Mutation(
+        "slots see the first slot alone",
+        "engine/active_slots.py",
+        "outputs, carry = step(inputs, carry, *row_inputs)",
+        "outputs, _ = step(inputs, carry, *row_inputs)",
+        case="two_slots",
+        fast=True,
+    ),
     Mutation(
         "biases' gradients of one row",
         "engine/loop_gradients.py",
@@ -193,8 +225,8 @@ MUTATIONS = [
     Mutation(
         "likelihood's gradient doubled",
         "model/decoder.py",
-        "return weights * error",
-        "return 2.0 * weights * error",
+        "to_mean = weights * error",
+        "to_mean = 2.0 * weights * error",
     ),
     Mutation(
         "standard deviation for its root", "model/decoder.py", "tf.square(self._root_std)", "self._root_std"
