@@ -35,7 +35,7 @@ class Early(NamedTuple):
 
 
 class NamedWeights:
-    """A weight matrix, whose rows are told apart by the names of the inputs that they multiply."""
+    """A weight matrix, whose rows go by the names of the inputs that they multiply."""
 
     def __init__(self, layer, weights, widths, bias):
         """Args: layer: its name; weights: `[n, k]`; widths: dict of name -> int, n in all, in order; bias: `[k]`."""

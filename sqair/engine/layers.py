@@ -200,7 +200,7 @@ def make_core(kind, hidden_size, inputs, argument, state="state", name="core"):
         UserError: if there is no such core.
     """
     if kind not in CORES:
-        raise UserError(f"{argument}={kind} is not known: use one of {', '.join(sorted(CORES))}.")
+        raise UserError(f"`{argument}={kind}` is not known: use one of {', '.join(sorted(CORES))}.")
     return CORES[kind](hidden_size, inputs, state, name=name)
 
 

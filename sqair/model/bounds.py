@@ -60,12 +60,12 @@ def learning_signal(log_weights, estimator):
     """
     if estimator not in ESTIMATORS:
         raise UserError(
-            "--estimator={} is not known: use one of {}.".format(estimator, ", ".join(ESTIMATORS))
+            "`estimator={}` is not known: use one of {}.".format(estimator, ", ".join(ESTIMATORS))
         )
     k_particles = log_weights.shape.as_list()[1]
     if estimator != "reinforce" and k_particles < 2:
         raise UserError(
-            "--estimator={} needs --k_particles of at least 2, not {}; reinforce works with 1.".format(
+            "`estimator={}` needs `k_particles` of at least 2, not {}; reinforce works with 1.".format(
                 estimator, k_particles
             )
         )

@@ -53,7 +53,7 @@ class DiscoveryPrior(snt.AbstractModule):
         """
         super().__init__(name=name)
         if kind not in DISCOVERY_PRIORS:
-            raise UserError(f"disc_prior_type={kind} is not known: use {' or '.join(DISCOVERY_PRIORS)}.")
+            raise UserError(f"`disc_prior_type={kind}` is not known: use {' or '.join(DISCOVERY_PRIORS)}.")
         self._n_steps, self._kind, self._success_prob = n_steps, kind, step_success_prob
         self._where_loc = np.float32(list(scale_prior) + [0.0, 0.0])
         with self._enter_variable_scope():
@@ -117,7 +117,7 @@ class PropagationPrior(snt.AbstractModule):
         super().__init__(name=name)
         if kind not in PROPAGATION_PRIORS:
             raise UserError(
-                f"prop_prior_type={kind} is not known: use one of {', '.join(PROPAGATION_PRIORS)}."
+                f"`prop_prior_type={kind}` is not known: use one of {', '.join(PROPAGATION_PRIORS)}."
             )
         self._n_what, self._kind, self._step_bias = n_what, kind, step_bias
         with self._enter_variable_scope():
