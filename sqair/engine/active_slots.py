@@ -186,13 +186,18 @@ class ActiveSlots:
         return self._at
 
 
+def split_slots(structure):
+    """`[R, N, n]` to a list of N structures of `[R, n]`."""
+    return [unpack(slot, structure) for slot in tf.unstack(pack(structure), axis=1)]
+
+
 def scan_slots(step, active, slot_inputs, carry, row_inputs=(), found=None):
     """Runs a step on one slot after another, each in the rows where it is active.
 
     Args:
         step: `step(inputs of the slot, carry of the slot before, *row_inputs)` returns a tuple of outputs (structures
             of `[m, n]`) and what the next slot sees of this one.
-        active: `ActiveSlots`: of all slots, or, if `found` is given, of the first, in all rows.
+        active: `ActiveSlots`: of all slots, or, if `found` is given, of the first, in all rows; the others are added.
         slot_inputs: list of N structures: `[m, ...]` of a slot, or `[R, ...]` if `found` is given.
         carry: structure of `[R, n]`, what the first slot sees.
         row_inputs: tuple of structures of `[R, ...]`, the same for all slots; only with `found`.

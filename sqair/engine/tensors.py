@@ -40,6 +40,11 @@ def flatten(tensor):
     return tf.reshape(tensor, [-1, int(np.prod(tensor.shape.as_list()[1:]))])
 
 
+def gather_rows(tensor, index):
+    """`[n, ...]` and `[m]` int32 to `[m, ...]`; as `tf.gather`, with a gradient that is dense."""
+    return tf.gather_nd(tensor, index[:, None])
+
+
 def take_slots(tensor, slots):
     """Picks slots row by row: `[R, S, n]` and `[R, N]` int32 to `[R, N, n]`."""
     n_slots, width = tensor.shape.as_list()[1:]

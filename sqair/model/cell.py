@@ -4,7 +4,7 @@
 import sonnet as snt
 import tensorflow as tf
 
-from sqair.engine.active_slots import masked_call
+from sqair.engine.active_slots import masked_sum
 from sqair.engine.layers import MLP
 from sqair.engine.tensors import merge_leading, pack, range_of, size, take_slots, unpack
 from sqair.model.slots import next_ids, present_first, squeeze_last
@@ -70,16 +70,17 @@ class SQAIRCell(snt.RNNCore):
 
     def _summarise(self, objects):
         """`[R, D]`: the sum of the encodings of the present objects."""
-        summaries = masked_call(
-            lambda latents: self._encode(what=latents[0], where=latents[1]),
+        return masked_sum(
+            lambda what, where: self._encode(what=what, where=where),
             squeeze_last(objects.presence) > 0.5,
-            [(objects.what, objects.where)],
-            compact=self._compact,
+            [objects.what, objects.where],
+            self._compact,
         )
-        return tf.reduce_sum(summaries, axis=1)
 
     def _keep(self, propagated, discovered, state):
         """Keeps the present objects, propagated ones first, at most N; new ones get ids and the learned states.
+
+        Surplus objects are dropped, but have used up their ids and are scored, as in the authors' release.
 
         Returns:
             Tuple of `KeptObjects` and the next `SQAIRState`.
@@ -95,9 +96,12 @@ class SQAIRCell(snt.RNNCore):
         kept = unpack(take_slots(tf.concat([pack(old), pack(new)], axis=1), slots), old)
         what, where, presence, object_ids = kept
 
+        # Slots from N on are new, and like empty ones start from what is learned.
         temporal_state = propagated.active.select(propagated.temporal_state, slots, self._temporal_start)
         prior_state = propagated.active.select(propagated.prior_state, slots, self._prior_start)
-        kept = KeptObjects(*kept, tf.expand_dims(tf.cast(slots, tf.float32), -1))
+        kept = KeptObjects(
+            *kept, tf.expand_dims(tf.cast(slots, tf.float32), -1)
+        )  # a float, to travel with the others
         return kept, SQAIRState(what, where, presence, temporal_state, prior_state, object_ids, last_id)
 
     @property

@@ -26,7 +26,11 @@ class PixelDistribution(NamedTuple):
 
 
 class Decoder(snt.AbstractModule):
-    """Writes each present object's glimpse where it belongs and adds a learned background."""
+    """Writes each present object's glimpse where it belongs, over a learned background that shows inside glimpses.
+
+    `mean = sum_n presence_n write(glimpse_n) + mask * mean_image`, `std = mask * output_std + (1 - mask) *
+    background_std`; both standard deviations are fixed and start alike. As in the authors' release.
+    """
 
     def __init__(
         self,
@@ -137,7 +141,7 @@ def log_likelihood(images, pixels):
     """Log-likelihood in nats of `[n, H, W, C]` images under a `PixelDistribution`, summed over pixels: `[n]`."""
     n_pixels = int(np.prod(images.shape.as_list()[1:]))
 
-    @tf.custom_gradient
+    @tf.custom_gradient  # in one pass over the pixels instead of several
     def log_density(images, mean, std):
         error = (images - mean) / std
         squares, log_stds = [tf.reduce_sum(x, axis=[1, 2, 3]) for x in (error * error, tf.math.log(std))]

@@ -4,10 +4,10 @@
 import sonnet as snt
 import tensorflow as tf
 
-from sqair.engine.active_slots import ActiveSlots, scan_slots
+from sqair.engine.active_slots import ActiveSlots, scan_slots, split_slots
 from sqair.engine.early import EarlyProducts
 from sqair.engine.layers import MLP, make_core
-from sqair.engine.tensors import pack, size, unpack
+from sqair.engine.tensors import gather_rows, size
 from sqair.model.distributions import positive_scale, probability, sample_bernoulli
 from sqair.model.networks import WhereStatistics
 from sqair.model.slots import PreviousSlot, before_first_slot, squeeze_last
@@ -35,7 +35,7 @@ class DiscoveryCore(snt.AbstractModule):
         d, z = hidden_size, n_what
         with self._enter_variable_scope():
             inputs = dict(image=d, propagated=d, what_nm1=z, where_nm1=4, presence_nm1=1)
-            self.relation = make_core(transition, d, inputs, "transition", name="transition")
+            self.relation = make_core(transition, d, inputs, argument="transition", name="transition")
             self._where = WhereStatistics(d, scale_bias, dict(relation=d))
             self._presence = MLP([d // 2], 1, step_bias, dict(relation=d, what=z), name="presence")
         self._multiply = EarlyProducts(self.relation)
@@ -52,29 +52,29 @@ class DiscoveryCore(snt.AbstractModule):
             `Early` of image and propagated, `[R, n]`.
         """
         of_images = self._multiply(image=image_encoding)
-        of_rows = tf.nest.map_structure(lambda x: tf.gather_nd(x, image_index[:, None]), of_images)
+        of_rows = tf.nest.map_structure(lambda x: gather_rows(x, image_index), of_images)
         return self._multiply(of_rows, propagated=propagated_summary)
 
-    def _build(self, images, image_index, early, noise, previous):
+    def _build(self, images, noise, nm1, image_index, early):
         """Discovers one object, or none, in each row where the slot before did.
 
         Args:
             images: `[B, P, Q, C]`, padded.
-            image_index: `[m]` int32.
-            early: `Early` of image and propagated.
             noise: `StepNoise` of `[m, n]`.
-            previous: `PreviousSlot`.
+            nm1: `PreviousSlot`, slot n - 1.
+            image_index: `[m]` int32.
+            early: `Early`, stands for image and propagated.
 
         Returns:
-            Tuple of `SampledObjects` of `[m, n]` and the `PreviousSlot` of the next.
+            Tuple of `SampledObjects` of `[m, n]` and the `PreviousSlot` of slot n + 1.
         """
         relation, hidden = self.relation(
-            previous.hidden,
+            nm1.hidden,
             image=early.image,
             propagated=early.propagated,
-            what_nm1=previous.what,
-            where_nm1=previous.where,
-            presence_nm1=previous.presence,
+            what_nm1=nm1.what,
+            where_nm1=nm1.where,
+            presence_nm1=nm1.presence,
         )
         where_loc, raw_scale = self._where(relation=relation)
         where_scale = positive_scale(raw_scale)
@@ -111,21 +111,21 @@ class Discovery(snt.AbstractModule):
             noise: `StepNoise` of `[R, N, n]`.
 
         Returns:
-            `SampledObjects` of `[R, N, n]`; zeros where the slot before discovered nothing.
+            `SampledObjects` of `[R, N, n]`; zeros where a slot did not run, since the one before found nothing.
         """
         rows, (n_slots, n_what) = size(propagated_summary), noise.what.shape.as_list()[1:]
         early = self._core.prepare(image_encoding, image_index, propagated_summary)
 
-        def step(noise, previous, image_index, early):
-            sampled, carry = self._core(images, image_index, early, noise, previous)
+        def step(noise, nm1, image_index, early):
+            sampled, carry = self._core(images, noise, nm1, image_index, early)
             return (sampled,), carry
 
-        active = ActiveSlots(tf.fill([rows], True), n_slots, self._compact)
+        active = ActiveSlots(tf.fill([rows], True), n_slots, self._compact)  # grows slot by slot
         (sampled,) = scan_slots(
             step,
             active,
-            slot_inputs=[unpack(of_slot, noise) for of_slot in tf.unstack(pack(noise), axis=1)],
-            carry=before_first_slot(rows, n_what, 1.0, self._start),
+            slot_inputs=split_slots(noise),
+            carry=before_first_slot(rows, n_what, presence=1.0, hidden=self._start),
             row_inputs=(image_index, early),
             found=lambda sampled: squeeze_last(sampled.presence) > 0.5,
         )

@@ -29,14 +29,14 @@ RAW_SCALE_SHIFT = -1.0  # makes moves of propagated objects less noisy than disc
 
 
 class PastObject(NamedTuple):
-    """An object at t - 1, as its slot finds it."""
+    """An object at t - 1 and what is known of its slot before the slots have their turn."""
 
     what: Any  # [m, Z]
     where: Any  # [m, 4] logits
-    noise: Any  # `StepNoise` of [m, n]; that of where is mixed
-    image_index: Any  # [m] int32
-    mask: Any  # [m, g * g * C] of its glimpses
-    early: Any  # `Early`: temporal, glimpse, what_tm1, where_tm1, presence_tm1
+    noise: Any  # `StepNoise` of [m, n]; that of where is mixed: L e, with a learned lower-triangular L
+    image_index: Any  # [m] int32, the image that it is in
+    mask: Any  # [m, g, g, C] of its glimpses
+    early: Any  # `Early`: stands for temporal, glimpse, what_tm1, where_tm1 and presence_tm1 where layers take them
 
 
 class PropagationOutputs(NamedTuple):
@@ -82,19 +82,18 @@ class PropagationCore(snt.AbstractModule):
             previous = dict(what_nm1=z, where_nm1=4, presence_nm1=1)
             past = dict(what_tm1=z, where_tm1=4, presence_tm1=1, temporal=d)
             self.relation = make_core(
-                transition, d, dict(glimpse=z, **previous, **past), "transition", name="transition"
+                transition, d, dict(glimpse=z, **previous, **past), argument="transition", name="transition"
             )
             self._where = WhereStatistics(d, scale_bias, dict(relation=d, where_tm1=4, temporal=d))
             self._update_scale = fixed_scalar("where_update_scale", 1.0)
             self.where_distribution = AffineDiagonalNormal(4)
-            seen = dict(seen_loc=z, seen_scale=z)
             self._temporal = make_core(
                 time_transition,
                 d,
-                dict(relation=d, where=4, **seen),
-                "time_transition",
-                "temporal",
-                "temporal",
+                dict(relation=d, where=4, seen_loc=z, seen_scale=z),
+                argument="time_transition",
+                state="temporal",
+                name="temporal",
             )
             self._expected = Linear(2 * z, dict(output=d), name="what_statistics")
             self._min_scale = fixed_scalar("what_min_scale", MIN_SCALE)
@@ -102,6 +101,7 @@ class PropagationCore(snt.AbstractModule):
             self._presence = MLP(
                 [d // 2], 1, step_bias, dict(relation=d, temporal=d, what=z), name="presence"
             )
+        # Layers that take something of the last frame, which is multiplied for all slots at once.
         self._multiply = EarlyProducts(
             self._glimpse_shift,
             *glimpse_encoder.mask_layers,
@@ -113,12 +113,12 @@ class PropagationCore(snt.AbstractModule):
         self._multiply_output = EarlyProducts(self._expected, self._gates)
 
     def prepare(self, images, image_index, what, where, presence, temporal_state, noise):
-        """All that depends on the last frame alone, for objects in any order.
+        """All that depends on the last frame alone: looks near the old location, with the mean appearance seen there.
 
         Args:
             images: `[B, P, Q, C]`, padded.
             image_index: `[m]` int32, the image of each object.
-            what, where, presence, temporal_state: `[m, n]` of the last frame.
+            what, where, presence, temporal_state: `[m, n]` at t - 1, of the objects of all slots.
             noise: `StepNoise` of `[m, n]`.
 
         Returns:
@@ -132,48 +132,49 @@ class PropagationCore(snt.AbstractModule):
         noise = noise._replace(where=self.where_distribution.mix(noise.where))
         return PastObject(what, where, noise, image_index, mask, early)
 
-    def _build(self, images, past, previous):
+    def _build(self, images, tm1, nm1):
         """Propagates one object in each row, or lets it vanish.
 
         Args:
             images: `[B, P, Q, C]`, padded.
-            past: `PastObject`.
-            previous: `PreviousSlot`.
+            tm1: `PastObject`, the object at t - 1.
+            nm1: `PreviousSlot`, slot n - 1 at t.
 
         Returns:
-            Tuple of `SampledObjects` of `[m, n]`, the next temporal state `[m, D]`, and the `PreviousSlot` of the next.
+            Tuple of `SampledObjects` of `[m, n]`, the temporal state `[m, D]` at t, and the `PreviousSlot` of slot n + 1.
         """
-        early = past.early
+        early = tm1.early
         relation, hidden = self.relation(
-            previous.hidden,
+            nm1.hidden,
             glimpse=early.glimpse,
-            what_nm1=previous.what,
-            where_nm1=previous.where,
-            presence_nm1=previous.presence,
+            what_nm1=nm1.what,
+            where_nm1=nm1.where,
+            presence_nm1=nm1.presence,
             what_tm1=early.what_tm1,
             where_tm1=early.where_tm1,
             presence_tm1=early.presence_tm1,
             temporal=early.temporal,
         )
         move, raw_scale = self._where(relation=relation, where_tm1=early.where_tm1, temporal=early.temporal)
-        where_loc = past.where + self._update_scale * move
+        where_loc = tm1.where + self._update_scale * move
         where_scale = positive_scale(raw_scale + RAW_SCALE_SHIFT)
-        where = self.where_distribution(where_loc, where_scale, past.noise.where)
+        where = self.where_distribution(where_loc, where_scale, tm1.noise.where)
 
-        seen = self._glimpse_encoder(images, past.image_index, where, past.mask)
+        seen = self._glimpse_encoder(images, tm1.image_index, where, tm1.mask)
         output, temporal_state = self._temporal(
             early.temporal, relation=relation, where=where, seen_loc=seen.loc, seen_scale=seen.scale
         )
-        what_loc, what_scale = self._what_statistics(output, past.what, seen)
-        what = what_loc + what_scale * tf.stop_gradient(past.noise.what)
+        what_loc, what_scale = self._what_statistics(output, tm1.what, seen)
+        what = what_loc + what_scale * tf.stop_gradient(tm1.noise.what)
 
+        # The temporal state of t - 1, as in the authors' release.
         logit = self._presence(relation=relation, temporal=early.temporal, what=what)
-        presence = sample_bernoulli(past.noise.presence, probability(logit))
+        presence = sample_bernoulli(tm1.noise.presence, probability(logit))
         sampled = SampledObjects(what, where, presence, logit, what_loc, what_scale, where_loc, where_scale)
         return sampled, temporal_state, PreviousSlot(what, where, presence, hidden)
 
     def _what_statistics(self, output, what_tm1, seen):
-        """`WhatStatistics`: gated mixture of the last appearance, what is seen, and what the temporal core expects."""
+        """`WhatStatistics` of `f what_tm1 + (1 - i) seen + (1 - e) expected`, with gates f, i, e of the output."""
         output = self._multiply_output(output=output).output
         expected_loc, expected_scale = tf.split(self._expected(output=output), 2, axis=-1)
         expected_scale = positive_scale(expected_scale, self._min_scale)
@@ -217,11 +218,11 @@ class Propagation(snt.AbstractModule):
         prior_state = self._prior.step(what, where, prior_state)
         prior = self._prior(what, where, prior_state)
 
-        def step(past, previous):
-            sampled, temporal_state, carry = self._core(images, past, previous)
+        def step(tm1, nm1):
+            sampled, temporal_state, carry = self._core(images, tm1, nm1)
             return (sampled, temporal_state), carry
 
-        first = before_first_slot(rows, n_what, 0.0, self._start)
+        first = before_first_slot(rows, n_what, presence=0.0, hidden=self._start)
         sampled, temporal_state = scan_slots(step, active, active.split(past), first)
         objects = active.scatter(PropagatedObjects(sampled, prior))
         return PropagationOutputs(objects, active, temporal_state, prior_state)

@@ -21,8 +21,8 @@ from sqair.model.structures import Latents, LogProbs, PhaseOutputs, Posterior, S
 class ObjectScores(NamedTuple):
     """Log-probabilities in nats of propagated objects, and their logits, each `[n, N]`."""
 
-    log_q_what: Any
-    log_q_where: Any
+    log_q_what: Any  # of a sample, which follows from its noise: (what - loc) / scale
+    log_q_where: Any  # with the determinant of the mixing
     log_p_what: Any
     log_p_where: Any
     presence: Any
@@ -30,6 +30,7 @@ class ObjectScores(NamedTuple):
     prior_logit: Any  # the prior's, from its network
 
 
+# What there is where no object was at t - 1.
 _NOT_PROPAGATED = ObjectScores(0.0, 0.0, 0.0, 0.0, 0.0, ABSENT_LOGIT, ABSENT_LOGIT)
 
 
@@ -63,7 +64,7 @@ class Scoring(snt.AbstractModule):
         scores = self._score_propagated(propagated, presence_tm1, noise.propagation)
         discovery_logit = mask_absent_logit(squeeze_last(discovered.presence_logit), presence_nm1)
         logits = tf.expand_dims(tf.concat([scores.logit, discovery_logit], axis=1), -1)
-        logit = squeeze_last(take_slots(logits, slots))
+        logit = squeeze_last(take_slots(logits, slots))  # the posterior's, of the kept slots, empty ones too
         prior_logit = self._propagation_prior.presence_logit(scores.prior_logit, shift_in_time(logit, rows))
         is_later = shift_in_time(tf.ones_like(logit[:, :1]), rows)
 

@@ -70,21 +70,21 @@ class SQAIR(snt.AbstractModule):
         super().__init__(name=name)
         self.n_steps, self.n_what = n_steps_per_image, n_what
         self._debug, self._image_shape = debug, tuple(mean_image.shape)
-        self._streams = STREAMS if compact else 1  # accelerators share the work within an operation
+        self._streams = STREAMS if compact else 1  # an accelerator has no cores to share out
         self._image_encoder, self._hidden_size = image_encoder, UNITS * n_units
         sizes = n_what, self._hidden_size
         with self._enter_variable_scope(), static_gradients():
-            q_what = GlimpseEncoder(
+            encoder = GlimpseEncoder(
                 glimpse_encoder, mean_image.shape, glimpse_size, self._hidden_size, n_what, masked_glimpse
             )
             propagation_core = PropagationCore(
-                q_what, *sizes, transition, time_transition, transform_var_bias, prop_step_bias
+                encoder, *sizes, transition, time_transition, transform_var_bias, prop_step_bias
             )
             propagation_prior = PropagationPrior(
                 *sizes, prior_transition, prop_prior_type, prop_prior_step_bias
             )
             propagation = Propagation(propagation_core, propagation_prior, compact)
-            discovery_core = DiscoveryCore(q_what, *sizes, transition, transform_var_bias, disc_step_bias)
+            discovery_core = DiscoveryCore(encoder, *sizes, transition, transform_var_bias, disc_step_bias)
             discovery = Discovery(discovery_core, compact)
             discovery_prior = DiscoveryPrior(
                 n_steps_per_image, disc_prior_type, step_success_prob, scale_prior, rec_where_prior
@@ -104,10 +104,11 @@ class SQAIR(snt.AbstractModule):
 
         Args:
             images: `[T, B, H, W, C]` float32 in [0, 1]; T may be unknown when the graph is built.
-            noise: `FrameNoise` of `[T, B, K, N, n]` for what and where, `[T, B, K, N]` for presence.
+            noise: `FrameNoise`, standard normal `[T, B, K, N, n]` for what and where, uniform `[T, B, K, N]` for
+                presence.
 
         Returns:
-            `SequenceOutputs`.
+            `SequenceOutputs`; where is in logits (sx, sy, tx, ty) of scale and shift, see `spatial_transformer`.
 
         Raises:
             ValueError: if images and noise do not fit each other or the model.
