@@ -3,8 +3,8 @@
 
 import numpy as np
 import pytest
-import reference_cases
 import tensorflow.compat.v1 as tf
+from oracle_model import D, N, R, Z, constant, flags, parameters
 from reference_discovery import discovery_count_log_prior, discovery_where_prior
 from reference_names import PRIOR_READOUT
 from reference_parts import diag_normal_log_prob, sigmoid
@@ -13,27 +13,6 @@ from tf_run import run
 
 from sqair.errors import UserError
 from sqair.model.priors import DiscoveryPrior, PropagationPrior, expected_propagations
-from sqair.verification.reference_names import reference_to_ours
-
-R, N, Z, D = 6, 3, 5, 32
-
-
-def flags(**changes):
-    return dict(reference_cases.DEFAULT_FLAGS, n_what=Z, n_steps_per_image=N, **changes)
-
-
-def constant(value):
-    return tf.constant(value, tf.float32)
-
-
-def parameters(f):
-    """Random ones by the oracle's names, and what to feed to our variables of the current graph."""
-    params = {
-        name: value.astype(np.float64) for name, value in reference_cases.init_params(f, (9, 8)).items()
-    }
-    names = "masked_glimpse rec_where_prior disc_prior_type prop_prior_type".split()
-    ours = {our: theirs for theirs, our in reference_to_ours(**{name: f[name] for name in names}).items()}
-    return params, {v: params[ours[v.op.name]] for v in tf.global_variables()}
 
 
 @pytest.mark.parametrize("is_later", [0.0, 1.0])
