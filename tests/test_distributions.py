@@ -21,6 +21,12 @@ def rng():
     return np.random.RandomState(0)
 
 
+def test_positive_scale():
+    raw = np.array([-200.0, -1.0, 0.0, 3.0])
+    actual = run(distributions.positive_scale(constant(raw)))
+    np.testing.assert_allclose(actual, np.logaddexp(0, raw) + 0.01, rtol=1e-5)
+
+
 def test_normal_against_scipy(rng):
     value, loc, scale = (
         rng.normal(size=(4, 3, 5)),

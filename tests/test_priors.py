@@ -3,8 +3,8 @@
 
 import numpy as np
 import pytest
-import reference_cases
 import tensorflow.compat.v1 as tf
+from oracle_model import D, N, R, Z, constant, flags, parameters
 from reference_discovery import discovery_count_log_prior, discovery_where_prior
 from reference_names import PRIOR_READOUT
 from reference_parts import diag_normal_log_prob, sigmoid
@@ -13,28 +13,6 @@ from tf_run import run
 
 from sqair.errors import UserError
 from sqair.model.priors import DiscoveryPrior, PropagationPrior, expected_propagations
-from sqair.model.structures import Latents
-from sqair.verification.reference_names import reference_to_ours
-
-R, N, Z, D = 6, 3, 5, 32
-
-
-def flags(**changes):
-    return dict(reference_cases.DEFAULT_FLAGS, n_what=Z, n_steps_per_image=N, **changes)
-
-
-def constant(value):
-    return tf.constant(value, tf.float32)
-
-
-def parameters(f):
-    """Random ones by the oracle's names, and what to feed to our variables of the current graph."""
-    params = {
-        name: value.astype(np.float64) for name, value in reference_cases.init_params(f, (9, 8)).items()
-    }
-    names = "masked_glimpse rec_where_prior disc_prior_type prop_prior_type".split()
-    ours = {our: theirs for theirs, our in reference_to_ours(**{name: f[name] for name in names}).items()}
-    return params, {v: params[ours[v.op.name]] for v in tf.global_variables()}
 
 
 @pytest.mark.parametrize("is_later", [0.0, 1.0])
@@ -48,8 +26,8 @@ def test_discovery_prior(kind, recurrent, is_later):
     features, expected = rng.normal(size=(R, D)), rng.uniform(-0.5, 0.5, size=(R, 1))
     with tf.variable_scope("sqair"):
         prior = DiscoveryPrior(N, kind, 0.6, (-2.0, -1.0), recurrent)
-        latents = Latents(constant(what), constant(where), constant(presence), None)
-        log_probs = prior(latents, constant(features), constant(expected), tf.fill([R, 1], is_later))
+        sampled = constant(what), constant(where), constant(presence)
+        log_probs = prior(*sampled, constant(features), constant(expected), tf.fill([R, 1], is_later))
     params, feed = parameters(f)
     actual = run(log_probs, feed)
     np.testing.assert_allclose(
@@ -66,8 +44,8 @@ def test_discovery_prior(kind, recurrent, is_later):
 def test_nothing_new_is_likely_after_the_first_frame():
     with tf.variable_scope("sqair"):
         prior = DiscoveryPrior(N, "cat", None, (-2.0, -2.0), True)
-        latents = Latents(tf.zeros([2, N, Z]), tf.zeros([2, N, 4]), tf.zeros([2, N]), None)
-        log_probs = prior(latents, tf.zeros([2, D]), tf.zeros([2, 1]), constant([[0.0], [1.0]]))
+        nothing = tf.zeros([2, N, Z]), tf.zeros([2, N, 4]), tf.zeros([2, N])
+        log_probs = prior(*nothing, tf.zeros([2, D]), tf.zeros([2, 1]), constant([[0.0], [1.0]]))
     first, later = run(log_probs.presence)
     assert first < -1
     assert later > -1e-3
@@ -107,9 +85,9 @@ def test_expected_propagations():
 
 
 def test_unknown_kinds_are_refused_with_the_known_ones():
-    with pytest.raises(UserError, match="--disc_prior_type=poisson .* cat or geom"):
+    with pytest.raises(UserError, match="^disc_prior_type=poisson .* cat or geom"):
         DiscoveryPrior(N, "poisson", 0.5, (-2.0, -2.0), True)
-    with pytest.raises(UserError, match="--prop_prior_type=lstm .* rnn, rw, guided"):
+    with pytest.raises(UserError, match="^prop_prior_type=lstm .* rnn, rw, guided"):
         PropagationPrior(Z, D, "GRU", "lstm", 1.0)
-    with pytest.raises(UserError, match="--prior_transition=LSTM .* GRU, VanillaRNN"):
+    with pytest.raises(UserError, match="^prior_transition=LSTM .* GRU, VanillaRNN"):
         PropagationPrior(Z, D, "LSTM", "rnn", 1.0)

@@ -61,10 +61,8 @@ def write_by_loops(glimpse, where, height, width):
 def read(images, index, where, size):
     """The library's glimpses, `[m, size, size, C]`."""
     padded = spatial_transformer.pad_images(tf.constant(images, tf.float32))
-    glimpses = spatial_transformer.read_glimpses(
-        padded, images.shape[1:3], tf.constant(index, tf.int32), where, size
-    )
-    return tf.reshape(glimpses, [-1, size, size, images.shape[-1]])
+    index = tf.constant(index, tf.int32)
+    return spatial_transformer.read_glimpses(padded, images.shape[1:3], index, where, size)
 
 
 def write(glimpses, where, image_size):
@@ -97,10 +95,10 @@ def test_any_number_of_rows():
     padded = spatial_transformer.pad_images(tf.constant(images, tf.float32))
     glimpses = spatial_transformer.read_glimpses(padded, (6, 9), index, where, 5)
     rows, columns = spatial_transformer.glimpse_pixels(where, (6, 9), 5)
-    assert glimpses.shape.as_list() == [None, 25]
+    assert glimpses.shape.as_list() == [None, 5, 5, 1]
     for m in (0, 1, 4):
         shapes = [x.shape for x in run([glimpses, rows, columns], {where: WHERE[:m], index: [1] * m})]
-        assert shapes == [(m, 25), (m, 6), (m, 9)]
+        assert shapes == [(m, 5, 5, 1), (m, 6), (m, 9)]
 
 
 def test_a_glimpse_of_ones_covers_what_its_weights_sum_to():

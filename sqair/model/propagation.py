@@ -141,7 +141,7 @@ class PropagationCore(snt.AbstractModule):
             nm1: `PreviousSlot`, slot n - 1 at t.
 
         Returns:
-            Tuple of `SampledObjects` of `[m, n]`, the temporal state `[m, D]` at t, and the `PreviousSlot` of slot n + 1.
+            Tuple of `SampledObjects` of `[m, n]`, the temporal state `[m, D]` and the `PreviousSlot` of slot n + 1.
         """
         early = tm1.early
         relation, hidden = self.relation(
