@@ -61,6 +61,18 @@ def test_what_is_installed_here_is_what_is_pinned():
             assert requirement.specifier.contains(version(requirement.name)), line
 
 
+def test_make_test_leaves_out_what_is_slow_and_nothing_else():
+    commands = {}
+    environment = {
+        k: v for k, v in os.environ.items() if not k.startswith("MAKE")
+    }  # of a `make test` around this
+    for target in ("test", "test-all"):
+        printed = subprocess.check_output(["make", "-n", target], cwd=ROOT, env=environment, text=True)
+        setup, commands[target] = printed.splitlines()
+        assert setup == "scripts/setup.sh"
+    assert commands["test"] == commands["test-all"].rstrip() + ' -m "not slow"'
+
+
 def setup_says(*questions):
     command = [sys.executable, "setup.py", "--quiet", *questions]
     output = subprocess.check_output(command, cwd=ROOT, stderr=subprocess.DEVNULL, universal_newlines=True)
