@@ -4,8 +4,9 @@
 
 Times are also given in units, so that they can be compared across machines: a unit is the time of one product of
 two 2048 x 2048 float32 matrices (tf.matmul) by TensorFlow's own kernels, on the threads that a training with this
---num_threads gives one operation: half of them, which is one core of two. It is measured in the same process, before and
-after each step. Sequences are made from the digits that come with the package. Each row of the table, and each record of --json, is one configuration:
+--num_threads gives one operation: half of them, which is one core of two. It is measured in the same process,
+before and after each step. Sequences are made from the digits that come with the package. Each row of the table, and
+each record of --json, is one configuration:
 
   step s    seconds of a step: median (fastest-slowest) of all steps; a step of training is an update
   unit s    seconds of the unit, median

@@ -20,6 +20,9 @@ from reference_parts import softplus, stop
 
 LOG_LIKELIHOOD = np.array([-1.3, 0.4])  # log p(x | z = 0), log p(x | z = 1)
 PRIOR_LOGIT = -0.8
+# Estimators with numbers of particles: all but `reinforce` compare each particle with the others.
+COMBINATIONS = [(name, k) for name in ("reference", "vimco") for k in (2, 4)]
+COMBINATIONS += [("reinforce", k) for k in (1, 2, 4)]
 
 
 def log_prob(z, theta):

@@ -60,6 +60,18 @@ def test_what_is_installed_here_is_what_is_pinned():
             assert requirement.specifier.contains(version(requirement.name)), line
 
 
+def test_make_test_leaves_out_what_is_slow_and_nothing_else():
+    commands = {}
+    environment = {
+        k: v for k, v in os.environ.items() if not k.startswith("MAKE")
+    }  # of a `make test` around this
+    for target in ("test", "test-all"):
+        printed = subprocess.check_output(["make", "-n", target], cwd=ROOT, env=environment, text=True)
+        setup, commands[target] = printed.splitlines()
+        assert setup == "scripts/setup.sh"
+    assert commands["test"] == commands["test-all"].rstrip() + ' -m "not slow"'
+
+
 def setup_says(*questions):
     command = [sys.executable, "setup.py", "--quiet", *questions]
     output = subprocess.check_output(command, cwd=ROOT, stderr=subprocess.DEVNULL, universal_newlines=True)
@@ -74,18 +86,18 @@ def test_setup_py_describes_the_package():
 
 
 def test_what_the_package_needs_beside_its_modules_is_named_as_package_data(monkeypatch):
-    told = {}
-    monkeypatch.setattr(setuptools, "setup", told.update)
+    arguments = {}
+    monkeypatch.setattr(setuptools, "setup", arguments.update)
     with open(os.path.join(ROOT, "setup.py"), encoding="utf-8") as file:
         code = compile(file.read(), os.path.join(ROOT, "setup.py"), "exec")
     exec(code, {"__file__": os.path.join(ROOT, "setup.py"), "__name__": "setup"})
-    assert told["install_requires"] == requirement_lines("requirements.txt")
-    assert told["python_requires"] == "==3.7.*"
+    assert arguments["install_requires"] == requirement_lines("requirements.txt")
+    assert arguments["python_requires"] == "==3.7.*"
     tracked = subprocess.check_output(["git", "ls-files", "sqair"], cwd=ROOT, universal_newlines=True).split()
     for path in tracked:
         package = os.path.dirname(path).replace("/", ".")
-        assert package in told["packages"], path
-        patterns = ["*.py"] + told["package_data"].get(package, [])
+        assert package in arguments["packages"], path
+        patterns = ["*.py"] + arguments["package_data"].get(package, [])
         assert any(fnmatch(os.path.basename(path), pattern) for pattern in patterns), path
 
 

@@ -97,7 +97,7 @@ def test_python_is_found_in_an_environment_that_conda_lists(place):
     assert found(place) == REAL_PYTHON
 
 
-def test_a_python_named_by_hand_that_does_not_do_is_told_and_passed_over(place):
+def test_a_python_named_by_hand_that_is_no_python_3_7_is_reported_and_passed_over(place):
     python37(place / "bin" / "python3.7")
     result = run_setup(place, "--find-python", PYTHON="python2")
     assert result.stdout.strip() == REAL_PYTHON
