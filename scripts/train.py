@@ -96,7 +96,7 @@ def main(flags, data_config, model_config):
     data = data_config.load(flags)
     if settings.batch_size > data.train.num_sequences:
         raise UserError(
-            f"--batch_size={settings.batch_size} is refused: there are {data.train.num_sequences} training"
+            f"`batch_size={settings.batch_size}` is refused: there are {data.train.num_sequences} training"
             " sequences."
         )
     run, checkpoint, changed = None, None, {}

@@ -29,7 +29,7 @@ BUNDLE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "mnist_bundle.
 
 _SIDE = 28
 _CHUNK_BYTES = 1 << 16
-_GRACE_SECONDS = 0.5  # after which an answer that heeds no deadline is given up
+_GRACE_SECONDS = 0.5  # after which an answer that keeps no deadline is given up
 
 
 class IdxFile(NamedTuple):
@@ -169,7 +169,7 @@ def _from_mirrors(file, cache, mirrors, timeout):
     tried = "; ".join(failures) or "there is no mirror to try"
     raise UserError(
         f"MNIST could not be downloaded ({tried}): check the network, "
-        "or give a folder that holds its files (--mnist_dir), or use --bundled_digits."
+        "or give a folder that holds its files (`mnist_dir`), or use `bundled_digits`."
     )
 
 
@@ -185,7 +185,7 @@ def _download(url, timeout, limit):
         except ValueError as error:
             outcomes.append((None, error))
 
-    # A thread, because name servers and a trickle of headers heed no deadline.
+    # A thread, because name servers and a trickle of headers keep no deadline.
     thread = threading.Thread(target=fetch, daemon=True)
     thread.start()
     thread.join(timeout + _GRACE_SECONDS)
