@@ -171,7 +171,7 @@ def test_a_full_disk(tmp_path):
     assert os.listdir(str(tmp_path)) == []
 
 
-def test_without_an_environment_the_way_to_get_one_is_told(tmp_path):
+def test_without_an_environment_the_way_to_get_one_is_reported(tmp_path):
     (tmp_path / "scripts").mkdir()
     shutil.copy(SCRIPT, str(tmp_path / "scripts"))
     for python in ("", "/nowhere/python"):

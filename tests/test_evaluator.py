@@ -18,6 +18,7 @@ from sqair.data import mnist, moving_mnist
 from sqair.errors import UserError
 from sqair.evaluation.evaluator import Evaluator, open_run
 from sqair.model import noise
+from sqair.model.sqair import SQAIR
 from sqair.training import checkpoints
 from sqair.training.settings import Settings
 
@@ -67,6 +68,26 @@ def test_the_size_of_batches_changes_no_figure(evaluator, batch_size):
         wanted, found = evaluator.evaluate("valid", fraction), other.evaluate("valid", fraction)
         np.testing.assert_allclose(list(found.values()), list(wanted.values()), rtol=1e-5)
     other.close()
+
+
+@pytest.mark.slow
+def test_the_size_of_batches_changes_no_figure_of_the_model():
+    def make_model():
+        return SQAIR(
+            np.full([stub_model.H, stub_model.W, 1], 0.5, np.float32), n_units=1, n_what=3, glimpse_size=4
+        )
+
+    found, values = [], None
+    for batch_size in (7, 1, 3):
+        settings = SETTINGS._replace(batch_size=batch_size)
+        evaluator = Evaluator(make_model, {"valid": StubDataset(7)}, settings)
+        if values is None:
+            evaluator.initialise()
+            values = evaluator._session.run({v.op.name: v for v in evaluator._variables})
+        evaluator.load(values)
+        found.append(list(evaluator.evaluate("valid").values()))
+        evaluator.close()
+    np.testing.assert_allclose(found[1:], [found[0]] * 2, rtol=1e-4, atol=1e-5)
 
 
 def test_a_prediction_of_fewer_sequences_is_the_beginning_of_one_of_more(evaluator):

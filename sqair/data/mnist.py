@@ -62,11 +62,11 @@ class DigitSplits(NamedTuple):
     valid: Digits
 
 
-def load(folder=None, cache=None, mirrors=MIRRORS, timeout=TIMEOUT_SECONDS, files=None):
+def load(mnist_dir=None, cache=None, mirrors=MIRRORS, timeout=TIMEOUT_SECONDS, files=None):
     """Reads MNIST's training set.
 
     Args:
-        folder: path of a folder that holds the idx files, gzipped or not; if given, nothing else is tried.
+        mnist_dir: path of a folder that holds the idx files, gzipped or not; if given, nothing else is tried.
         cache: path of the folder that downloaded files are kept in; `default_cache()` by default.
         mirrors: addresses below which the gzipped files lie, tried in this order.
         timeout: seconds that one file may take from one mirror.
@@ -80,7 +80,7 @@ def load(folder=None, cache=None, mirrors=MIRRORS, timeout=TIMEOUT_SECONDS, file
     """
     files = FILES if files is None else files
     images, labels = (
-        _unpacked(files[name], folder, cache or default_cache(), mirrors, timeout)
+        _unpacked(files[name], mnist_dir, cache or default_cache(), mirrors, timeout)
         for name in ("train_images", "train_labels")
     )
     images = np.frombuffer(images, np.uint8, offset=16).reshape(-1, _SIDE, _SIDE)
