@@ -37,7 +37,7 @@ flags.DEFINE_boolean("json", False, "Print JSON.")
 
 def main(flags):
     if not 0 < flags.fraction <= 1:
-        raise UserError(f"--fraction={flags.fraction} is refused: it must be above 0 and at most 1.")
+        raise UserError(f"`fraction={flags.fraction}` is refused: it must be above 0 and at most 1.")
     from tqdm import tqdm
 
     from sqair.evaluation import evaluator as evaluation
@@ -53,7 +53,7 @@ def main(flags):
     if flags.json:
         print(json.dumps(dict(numbers, step=step, split=flags.split), indent=2))
     else:
-        print(f"{folder} after {step} updates, {flags.split}:")
+        print(f"{folder} after {'an unknown number of' if step is None else step} updates, {flags.split}:")
         for name, value in numbers.items():
             print(f"  {name:16} {value:.6g}")
 

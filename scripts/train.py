@@ -96,7 +96,7 @@ def main(flags, data_config, model_config):
     data = data_config.load(flags)
     if settings.batch_size > data.train.num_sequences:
         raise UserError(
-            f"--batch_size={settings.batch_size} is refused: there are {data.train.num_sequences} training"
+            f"`batch_size={settings.batch_size}` is refused: there are {data.train.num_sequences} training"
             " sequences."
         )
     run, checkpoint, changed = None, None, {}
@@ -127,7 +127,8 @@ def main(flags, data_config, model_config):
     if received is None:
         report(f"Trained to step {graph.step}; metrics.csv, figures and checkpoints are in {run.folder}.")
         return 0
-    again = f"{sys.executable} {sys.argv[0]} --resume_run={run.folder}"
+    named = [f" --{name}={used_flags[name]}" for name in CONFIG_FLAGS if os.sep in used_flags[name]]
+    again = f"{sys.executable} {sys.argv[0]} --resume_run={run.folder}{''.join(named)}"
     report(f"Stopped by {received.name} at step {graph.step}, and saved. To go on: {again}")
     return 128 + received
 

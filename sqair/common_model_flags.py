@@ -15,8 +15,8 @@ with group("Model: what matters most"):
     flags.DEFINE_float(
         "output_std",
         0.3,
-        "Deviation of the pixel noise. Smaller: reconstructions count more against the priors, so that more objects "
-        "are used; too small, and everything in the image becomes objects. Larger: blurred and fewer objects.",
+        "Standard deviation of the pixel noise. Smaller: reconstructions count more against the priors, so that more "
+        "objects are used; too small, and everything in the image becomes objects. Larger: blurred and fewer objects.",
         lower_bound=1e-3,
     )
     flags.DEFINE_float(
@@ -116,7 +116,7 @@ def model_arguments(values):
     """
     if values.sample_from_prior:
         raise UserError(
-            "--sample_from_prior is not supported: training needs posterior samples; leave it False."
+            "`sample_from_prior=True` is not supported: training needs posterior samples; leave it False."
         )
     names = (
         "output_std disc_step_bias prop_step_bias transform_var_bias output_scale prop_prior_step_bias "
@@ -128,6 +128,6 @@ def model_arguments(values):
         scale_prior = parse_scale_prior(values.scale_prior)
     except ValueError:
         raise UserError(
-            f"--scale_prior={values.scale_prior} must be one number or one per axis, such as -2 or -2,-1."
+            f"`scale_prior={values.scale_prior}` must be one number or one per axis, such as -2 or -2,-1."
         ) from None
     return dict(arguments, scale_prior=scale_prior)

@@ -111,6 +111,22 @@ def test_a_file_that_may_not_grow_damages_nothing(model, tmp_path):
     assert sorted(os.listdir(str(tmp_path))) == [f"rolling-1{DATA_ENDING}", "rolling-1.index"]
 
 
+def test_a_rolling_checkpoint_that_is_replaced_while_it_is_looked_for(model, tmp_path, monkeypatch):
+    """As if a training deleted it between the listing and the reading."""
+    save(model, tmp_path, 1)
+    save(model, tmp_path, 2, rolling=True)
+    read, passed_over = checkpoints.read, []
+
+    def replace_and_read(path):
+        monkeypatch.setattr(checkpoints, "read", read)
+        save(model, tmp_path, 3, rolling=True)
+        return read(path)
+
+    monkeypatch.setattr(checkpoints, "read", replace_and_read)
+    found = checkpoints.latest(str(tmp_path), passed_over.append)
+    assert found.step == 3 and found.path.endswith("rolling-3") and passed_over == []
+
+
 def test_other_sizes_are_refused_by_name(model, tmp_path):
     values = checkpoints.read(save(model, tmp_path, 1))
     before = model[0].run(model[1])

@@ -44,7 +44,7 @@ def seen(boxes, presence):
         (460.0, 1.0, [[35, 35, 10, 10]], ["yes", "yes", "NO"]),
     ],
 )
-def test_a_model_that_learned_nothing_is_told_from_one_that_did(
+def test_a_model_that_learned_nothing_is_distinguished_from_one_that_did(
     demo, capsys, data_ll, num_steps, boxes, answers
 ):
     passed = demo.report(AttrDict(data_ll=data_ll, num_steps=num_steps), seen(boxes, [1]), 400.0)

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 import fcntl
+import json
 import os
 import struct
 import subprocess
@@ -15,8 +16,10 @@ from tf_run import run
 
 from sqair.data import mnist, moving_mnist
 from sqair.errors import UserError
-from sqair.evaluation.evaluator import Evaluator
+from sqair.evaluation.evaluator import Evaluator, open_run
 from sqair.model import noise
+from sqair.model.sqair import mlp_sqair
+from sqair.training import checkpoints
 from sqair.training.settings import Settings
 
 SETTINGS = Settings(batch_size=3, k_particles=2, num_threads=1)
@@ -65,6 +68,26 @@ def test_the_size_of_batches_changes_no_figure(evaluator, batch_size):
         wanted, found = evaluator.evaluate("valid", fraction), other.evaluate("valid", fraction)
         np.testing.assert_allclose(list(found.values()), list(wanted.values()), rtol=1e-5)
     other.close()
+
+
+@pytest.mark.slow
+def test_the_size_of_batches_changes_no_figure_of_the_model():
+    def make_model():
+        return SQAIR(
+            np.full([stub_model.H, stub_model.W, 1], 0.5, np.float32), n_units=1, n_what=3, glimpse_size=4
+        )
+
+    found, values = [], None
+    for batch_size in (7, 1, 3):
+        settings = SETTINGS._replace(batch_size=batch_size)
+        evaluator = Evaluator(make_model, {"valid": StubDataset(7)}, settings)
+        if values is None:
+            evaluator.initialise()
+            values = evaluator._session.run({v.op.name: v for v in evaluator._variables})
+        evaluator.load(values)
+        found.append(list(evaluator.evaluate("valid").values()))
+        evaluator.close()
+    np.testing.assert_allclose(found[1:], [found[0]] * 2, rtol=1e-4, atol=1e-5)
 
 
 def test_a_prediction_of_fewer_sequences_is_the_beginning_of_one_of_more(evaluator):
@@ -159,6 +182,53 @@ def test_values_of_other_sizes_are_refused(evaluator):
 def test_the_default_graph_stays_as_it_is(evaluator, fresh_graph):
     evaluator.evaluate("valid")
     assert tf.get_default_graph() is fresh_graph and not fresh_graph.get_operations()
+
+
+DATA_CONFIG = """
+from attrdict import AttrDict
+from stub_model import StubDataset
+
+def load(flags):
+    train = StubDataset(8)
+    train.mean_image = lambda: train.images[0, 0]
+    return AttrDict(train=train, valid=StubDataset(7))
+"""
+
+
+@pytest.fixture
+def open_stub(tmp_path):
+    """A function that opens a run folder of the stub with a checkpoint of given values."""
+    flags = dict(SETTINGS._asdict(), schedule=["1"], n_what=2, data_config="x.py", model_config="y.py")
+    (tmp_path / "flags.json").write_text(json.dumps(flags))
+    (tmp_path / "data.py").write_text(DATA_CONFIG)
+    (tmp_path / "model.py").write_text("from stub_model import StubModel\nload = lambda *_: StubModel()\n")
+    configs = {f"{kind}_config": str(tmp_path / f"{kind}.py") for kind in ("data", "model")}
+
+    def open_stub(values, **changes):
+        with tf.Graph().as_default(), tf.Session() as session:
+            variables = [tf.get_variable(name, initializer=value) for name, value in values.items()]
+            session.run(tf.global_variables_initializer())
+            checkpoints.save(session, checkpoints.Saver(variables), str(tmp_path / "checkpoints"), 5)
+        return open_run(str(tmp_path), **dict(configs, **changes))
+
+    return open_stub
+
+
+def test_a_run_is_opened_with_its_last_checkpoint(open_stub):
+    evaluator, step = open_stub(dict(VALUES, global_step=np.int64(5)))
+    assert step == 5 and evaluator.evaluate("valid").normalised_vae == pytest.approx(bound(7), rel=1e-5)
+    evaluator.close()
+
+
+def test_a_checkpoint_that_does_not_say_its_step_is_taken(open_stub):
+    evaluator, step = open_stub(VALUES)
+    assert step is None and evaluator.evaluate("valid").normalised_vae == pytest.approx(bound(7), rel=1e-5)
+    evaluator.close()
+
+
+def test_a_config_of_the_user_has_to_be_named(open_stub):
+    with pytest.raises(UserError, match="made with the config file y.py, .* name it: give `model_config`"):
+        open_stub(VALUES, model_config=None)
 
 
 def test_the_script_shows_a_bar_on_a_terminal(tmp_path):

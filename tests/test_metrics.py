@@ -118,7 +118,7 @@ def test_share_of_boxes_on_objects_counts_over_frames():
 
 
 @pytest.mark.parametrize(
-    "call, told",
+    "call, sentence",
     [
         (lambda: metrics.box_overlap(np.ones((2, 3)), np.ones((2, 4))), r"a has shape \(2, 3\)"),
         (
@@ -130,6 +130,6 @@ def test_share_of_boxes_on_objects_counts_over_frames():
         (lambda: metrics.count_accuracy(np.ones((0, 3)), np.ones((0, 3))), "no frame"),
     ],
 )
-def test_wrong_shapes_are_told(call, told):
-    with pytest.raises(ValueError, match=told):
+def test_wrong_shapes_are_reported(call, sentence):
+    with pytest.raises(ValueError, match=sentence):
         call()

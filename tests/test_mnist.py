@@ -166,7 +166,7 @@ def test_the_next_mirror_is_tried(tmp_path, server, kind, sentence):
     with pytest.raises(UserError, match=sentence) as caught:
         mnist.load(None, str(cache), [f"{server.address}/{kind}"], timeout=0.5, files=FILES)
     assert time.monotonic() - begin < 4  # it takes 1
-    assert "--bundled_digits" in str(caught.value) and f"/{kind}/train-images" in str(caught.value)
+    assert "`bundled_digits`" in str(caught.value) and f"/{kind}/train-images" in str(caught.value)
     assert not cache.exists()
 
     mirrors = [f"{server.address}/{kind}", f"{server.address}/good/"]

@@ -39,7 +39,7 @@ def test_a_resumed_run_drops_what_lies_beyond_its_checkpoint_and_what_was_cut_of
     assert os.listdir(str(tmp_path)) == ["metrics.csv"]
 
 
-def test_a_table_that_cannot_be_written_is_told(tmp_path):
+def test_a_table_that_cannot_be_written_is_reported(tmp_path):
     metrics = Metrics(str(tmp_path / "metrics.csv"), list(NUMBERS))
     os.remove(str(tmp_path / "metrics.csv"))
     os.mkdir(str(tmp_path / "metrics.csv"))

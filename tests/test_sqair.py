@@ -323,7 +323,7 @@ def test_encoders_and_decoder_are_those_that_are_passed_in():
     weights = rng.normal(size=(Z, G * G * channels))
     glimpse_decoder = linear(weights, [G, G, channels])
     networks = image_encoder, glimpse_encoder, glimpse_decoder
-    model = SQAIR(np.zeros((10, 12, channels), np.float32), *networks, **SIZES, output_scale=0.5)
+    model = mlp_sqair(np.zeros((10, 12, channels), np.float32), *networks, **SIZES, output_scale=0.5)
     outputs = model(tf.fill((1, 2, 10, 12, channels), 0.5), noise.mode(1, 2, 1, N, Z))
     glimpses, latents = run([outputs.glimpses, outputs.steps.latents])
     assert latents.presence.any()
@@ -340,7 +340,7 @@ def test_encoders_and_decoder_are_those_that_are_passed_in():
 def test_what_does_not_fit_is_refused_by_its_name():
     images, drawn = tf.zeros((1, 1) + SHAPE), noise.mode(1, 1, 1, N, Z)
     encoder, decoder = linear(np.zeros((120, 16)), [16]), linear(np.zeros((Z, G * G)), [G, G, 1])
-    model = SQAIR(np.zeros(SHAPE, np.float32), encoder, encoder, decoder, **SIZES)
+    model = mlp_sqair(np.zeros(SHAPE, np.float32), encoder, encoder, decoder, **SIZES)
     with pytest.raises(
         ValueError, match=r"what image_encoder returns must have shape \[None, 32\], not .*16"
     ):
@@ -386,7 +386,7 @@ def test_tracking_without_noise_with_one_particle_in_colour():
     "argument", ["transition", "time_transition", "prior_transition", "prop_prior_type", "disc_prior_type"]
 )
 def test_unknown_kinds_are_refused_with_the_name_of_the_argument(argument):
-    with pytest.raises(UserError, match=f"^{argument}=LSTM is not known"):
+    with pytest.raises(UserError, match=f"^`{argument}=LSTM` is not known"):
         mlp_sqair(np.zeros(SHAPE, np.float32), **{argument: "LSTM"})
 
 

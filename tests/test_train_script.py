@@ -156,6 +156,7 @@ def test_a_signal_saves_and_leaves_a_run_to_resume(command, resume, tmp_path):
             assert (process.returncode, errors) == (status, "")
         steps.append(checkpoints.latest(os.path.join(folder, "checkpoints")).step)
         assert f"Stopped by {number.name} at step {steps[-1]}, and saved" in output.splitlines()[-1]
+        assert output.endswith(f"--resume_run={folder} --model_config={STUB_CONFIG}\n")
     assert 0 < steps[0] < steps[1]
     assert [step for step, _ in rows(folder)] == list(range(1, steps[1] + 1))
     changed = json.loads(content_of(os.path.join(folder, "run.json")))["sessions"][1]["changed"]

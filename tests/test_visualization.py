@@ -158,7 +158,7 @@ def test_png_and_array_show_the_same():
 
 
 @pytest.mark.parametrize(
-    "change, told",
+    "change, sentence",
     [
         ({"images": np.zeros((3, 2, 20, 30))}, r"images has shape \(3, 2, 20, 30\)"),
         ({"images": np.zeros((3, 2, 20, 30, 2))}, "C of 1 or 3"),
@@ -168,19 +168,19 @@ def test_png_and_array_show_the_same():
         ({"true_boxes": np.zeros((3, 1, 2, 4))}, "true_boxes has shape"),
     ],
 )
-def test_wrong_shapes_are_told(change, told):
-    with pytest.raises(ValueError, match=told):
+def test_wrong_shapes_are_reported(change, sentence):
+    with pytest.raises(ValueError, match=sentence):
         visualization.tracking_figure(**dict(example(), **change))
 
 
 @pytest.mark.parametrize(
-    "change, told",
+    "change, sentence",
     [
         ({"glimpses": np.zeros((3, 2, 2, 6, 6, 3))}, "glimpses has shape"),
         ({"presence_prob": np.zeros((3, 2))}, "presence_prob has shape"),
         ({"sequence": 2}, "sequence is 2, but the batch holds sequences 0 to 1"),
     ],
 )
-def test_wrong_glimpses_are_told(change, told):
-    with pytest.raises(ValueError, match=told):
+def test_wrong_glimpses_are_reported(change, sentence):
+    with pytest.raises(ValueError, match=sentence):
         visualization.glimpse_figure(**dict(glimpse_example(), **change))

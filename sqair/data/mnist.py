@@ -29,7 +29,7 @@ BUNDLE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "mnist_bundle.
 
 _SIDE = 28
 _CHUNK_BYTES = 1 << 16
-_GRACE_SECONDS = 0.5  # after which an answer that heeds no deadline is given up
+_GRACE_SECONDS = 0.5  # after which an answer that keeps no deadline is given up
 
 
 class IdxFile(NamedTuple):
@@ -62,11 +62,11 @@ class DigitSplits(NamedTuple):
     valid: Digits
 
 
-def load(folder=None, cache=None, mirrors=MIRRORS, timeout=TIMEOUT_SECONDS, files=None):
+def load(mnist_dir=None, cache=None, mirrors=MIRRORS, timeout=TIMEOUT_SECONDS, files=None):
     """Reads MNIST's training set.
 
     Args:
-        folder: path of a folder that holds the idx files, gzipped or not; if given, nothing else is tried.
+        mnist_dir: path of a folder that holds the idx files, gzipped or not; if given, nothing else is tried.
         cache: path of the folder that downloaded files are kept in; `default_cache()` by default.
         mirrors: addresses below which the gzipped files lie, tried in this order.
         timeout: seconds that one file may take from one mirror.
@@ -80,7 +80,7 @@ def load(folder=None, cache=None, mirrors=MIRRORS, timeout=TIMEOUT_SECONDS, file
     """
     files = FILES if files is None else files
     images, labels = (
-        _unpacked(files[name], folder, cache or default_cache(), mirrors, timeout)
+        _unpacked(files[name], mnist_dir, cache or default_cache(), mirrors, timeout)
         for name in ("train_images", "train_labels")
     )
     images = np.frombuffer(images, np.uint8, offset=16).reshape(-1, _SIDE, _SIDE)
@@ -169,7 +169,7 @@ def _from_mirrors(file, cache, mirrors, timeout):
     tried = "; ".join(failures) or "there is no mirror to try"
     raise UserError(
         f"MNIST could not be downloaded ({tried}): check the network, "
-        "or give a folder that holds its files (--mnist_dir), or use --bundled_digits."
+        "or give a folder that holds its files (`mnist_dir`), or use `bundled_digits`."
     )
 
 
@@ -185,7 +185,7 @@ def _download(url, timeout, limit):
         except ValueError as error:
             outcomes.append((None, error))
 
-    # A thread, because name servers and a trickle of headers heed no deadline.
+    # A thread, because name servers and a trickle of headers keep no deadline.
     thread = threading.Thread(target=fetch, daemon=True)
     thread.start()
     thread.join(timeout + _GRACE_SECONDS)

@@ -58,7 +58,7 @@ def check_target(directory, overwrite=False):
     if content and not overwrite:
         raise UserError(
             f"Folder {target!r} already holds a data set; "
-            "name another one, or give --overwrite to replace it."
+            "name another one, or give `overwrite` to replace it."
         )
 
 

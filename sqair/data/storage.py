@@ -142,7 +142,7 @@ def read_index(directory):
     except (FileNotFoundError, NotADirectoryError):
         raise UserError(
             f"There is no data set in {directory!r} (it has no {INDEX}); "
-            "create one with scripts/create_multi_mnist_dataset.sh, or name its folder with --data_dir."
+            "create one with scripts/create_multi_mnist_dataset.sh, or name its folder with `data_dir`."
         ) from None
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror or error}.") from None

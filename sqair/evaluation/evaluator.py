@@ -85,7 +85,8 @@ def open_run(folder, checkpoint=None, **changes):
             for a run that was made with config files that do not come with the package.
 
     Returns:
-        Tuple of `Evaluator` of the run's "train" and "valid" data, and the number of updates it has seen.
+        Tuple of `Evaluator` of the run's "train" and "valid" data, and the number of updates that the model has
+        seen, None if the checkpoint does not say.
 
     Raises:
         UserError: if something is missing or does not fit.
@@ -110,7 +111,8 @@ def open_run(folder, checkpoint=None, **changes):
     mean_image = data.train.mean_image()
     evaluator = Evaluator(lambda: model_config.load(flags, mean_image), data, settings_from_flags(flags))
     evaluator.load(values, checkpoint)
-    return evaluator, int(values["global_step"])
+    step = values.get("global_step")
+    return evaluator, None if step is None else int(step)
 
 
 class Evaluator:

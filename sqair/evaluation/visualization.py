@@ -20,7 +20,7 @@ BLOCK_GAP = 0.25  # between sequences
 LEFT, TOP, BOTTOM, RIGHT = 0.34, 0.26, 0.3, 0.08  # margins, inches
 MIN_WIDTH = 4.5  # room for the line below the frames
 
-# Bright on black digits' ground, told apart with red-green blindness too; object ids take them in turn.
+# Bright on black digits' ground, distinct with red-green blindness too; object ids take them in turn.
 COLOURS = ("#ff6b60", "#4dabff", "#ffc21a", "#3ddc84", "#d58bff", "#00dede", "#ff9ad5", "#c8e64c")
 UNKNOWN = "#9a9a9a"  # a present slot without an id
 TRUTH = "#c4c4c4"  # neither a colour of an id nor the white of a digit

@@ -113,9 +113,11 @@ def read(path):
 def latest(folder, on_damaged=None):
     """The last complete checkpoint of a folder; truncated and incomplete ones are passed over.
 
+    A training may replace its rolling checkpoint meanwhile: the folder is listed again then.
+
     Args:
         folder: str, where checkpoints are.
-        on_damaged: callable, told the sentence about each checkpoint that is passed over.
+        on_damaged: callable, called with a sentence about each checkpoint that is passed over.
 
     Returns:
         `Checkpoint`, or None if there is none.
@@ -124,6 +126,10 @@ def latest(folder, on_damaged=None):
         try:
             return Checkpoint(path, step, read(path))
         except ValueError as error:
+            if not os.path.exists(
+                path + _INDEX_ENDING
+            ):  # removed since it was listed, always before its data
+                return latest(folder, on_damaged)
             if on_damaged is not None:
                 on_damaged(f"{error} It is passed over.")
     return None
@@ -146,15 +152,13 @@ def load(session, variables, values, source):
         name, wanted = variable.op.name, tuple(variable.shape.as_list())
         if name not in values:
             raise UserError(
-                f"{source} holds no variable {name}, which the model with these flags has; use the flags it"
-                " was"
+                f"{source} holds no variable {name}, which the model with these flags has; use the flags it was"
                 " trained with."
             )
         found = np.shape(values[name])
         if found != wanted:
             raise UserError(
-                f"Variable {name} has shape {list(found)} in {source} but {list(wanted)} in the model with"
-                " these"
+                f"Variable {name} has shape {list(found)} in {source} but {list(wanted)} in the model with these"
                 " flags; use the flags it was trained with."
             )
         feed[variable.initializer.inputs[1]] = values[name]

@@ -7,6 +7,7 @@ had not stopped.
 """
 
 import os
+import re
 import signal
 import time
 
@@ -19,6 +20,7 @@ from sqair.training.reporting import BATCH, TRAIN, VALID, Console, Metrics, Tens
 
 ROLLING_SECONDS = 600.0
 FIGURE_SEQUENCES = 4
+FIGURES = "tracking", "glimpses"
 
 
 class StopSignals:
@@ -86,6 +88,7 @@ class _Session:
         self._saved_step, self._saved_time = last_step, time.time()
         self._metrics = Metrics(run.metrics, graph.names, last_step)
         self._tensorboard = TensorBoard(run.events, last_step)
+        _remove_figures_after(graph.step, run.figures)
         self._console = Console(settings.train_itr, graph.step)
 
     def train(self):
@@ -107,7 +110,7 @@ class _Session:
             self._save(rolling=bool(self._stop))
 
     def explained(self, error):
-        """A `NonFiniteError` that also tells what is left and how to go on; noted in the run folder."""
+        """A `NonFiniteError` that also says what is left and how to go on; noted in the run folder."""
         checkpoint = checkpoints.latest(self._run.checkpoints)
         kept = (
             f"the last good checkpoint, {checkpoint.path}, is kept"
@@ -115,9 +118,8 @@ class _Session:
             else "there is no checkpoint yet"
         )
         message = (
-            f"{error}; {kept}. Resuming with the same settings would repeat this: change --learning_rate,"
-            " --clip_norm"
-            " or --seed."
+            f"{error}; {kept}. Resuming with the same settings would repeat this: change `learning_rate`,"
+            " `clip_norm` or `seed`."
         )
         self._run.record_failure(error.step, str(error))
         return NonFiniteError(error.step, message)
@@ -162,9 +164,7 @@ class _Session:
 
     def _draw(self):
         step = self._graph.step
-        paths = {
-            name: os.path.join(self._run.figures, f"{name}-{step}.png") for name in ("tracking", "glimpses")
-        }
+        paths = {name: os.path.join(self._run.figures, f"{name}-{step}.png") for name in FIGURES}
         if self._stop or all(os.path.exists(path) for path in paths.values()):
             return
         from sqair.evaluation import visualization  # matplotlib is slow to import
@@ -203,6 +203,15 @@ class _Session:
         self._saved_step, self._saved_time = self._graph.step, time.time()
 
 
+def _remove_figures_after(step, folder):
+    """Removes the figures of steps beyond the one that is resumed from: they show another model."""
+    for name in os.listdir(folder) if os.path.isdir(folder) else ():
+        match = re.fullmatch(rf"({'|'.join(FIGURES)})-(\d+)\.png", name)
+        if match and int(match.group(2)) > step:
+            with files.writing(folder):
+                os.remove(os.path.join(folder, name))
+
+
 def _is_due(step, interval):
     return interval > 0 and step > 0 and step % interval == 0
 
@@ -216,8 +225,7 @@ def resume_point(run, report):
     checkpoint = checkpoints.latest(run.checkpoints, report)
     if checkpoint is None:
         raise UserError(
-            f"Run {run.folder} has no complete checkpoint in {run.checkpoints} to resume from; start a new"
-            " run without"
-            " --resume."
+            f"Run {run.folder} has no complete checkpoint in {run.checkpoints} to resume from; start a new run"
+            " without `resume`."
         )
     return checkpoint

@@ -52,7 +52,7 @@ def from_flags(flags):
         values["schedule"] = tuple(float(part) for part in flags.schedule)
     except ValueError:
         shown = ",".join(flags.schedule)
-        raise UserError(f"--schedule={shown} is refused: it takes numbers with commas between.") from None
+        raise UserError(f"`schedule={shown}` is refused: it takes numbers with commas between.") from None
     settings = Settings(**values)
     check(settings)
     return settings
@@ -62,7 +62,7 @@ def check(settings):
     """Refuses settings that can't work.
 
     Raises:
-        UserError: names the flag, what was found and what would work.
+        UserError: names the argument, what was found and what would work.
     """
     for name in ("batch_size", "k_particles", "train_itr", "report_loss_every"):
         _require(getattr(settings, name) >= 1, name, settings, "at least 1")
@@ -83,12 +83,11 @@ def check(settings):
     )
     if settings.k_particles == 1 and settings.estimator in ESTIMATORS_WITH_BASELINE:
         raise UserError(
-            "--k_particles=1 leaves no other particle for the baseline of"
-            f" --estimator={settings.estimator}; use at"
-            " least 2, or --estimator=reinforce."
+            "`k_particles=1` leaves no other particle for the baseline of"
+            f" `estimator={settings.estimator}`; use at least 2, or `estimator=reinforce`."
         )
 
 
 def _require(holds, name, settings, wanted):
     if not holds:
-        raise UserError(f"--{name}={getattr(settings, name)} is refused: it must be {wanted}.")
+        raise UserError(f"`{name}={getattr(settings, name)}` is refused: it must be {wanted}.")

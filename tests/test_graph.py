@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+import functools
+import os
+
+import numpy as np
+import pytest
+import tensorflow.compat.v1 as tf
+from stub_model import H, StubDataset, StubModel, W
+
+from sqair.errors import UserError
+from sqair.evaluation.evaluator import Evaluator
+from sqair.model.sqair import mlp_sqair
+from sqair.training import graph as training_graph
+from sqair.training import settings
+from sqair.training.settings import Settings
+
+MOST_NODES = 21_788 // 3  # a third of the original's
+SETTINGS = Settings(batch_size=3, k_particles=2, seq_len=2, train_itr=8, learning_rate=0.01, num_threads=1)
+
+
+def test_a_failed_update_changes_nothing():
+    data = StubDataset(30, poisoned=4)
+    graph = training_graph.TrainingGraph(StubModel, data, SETTINGS)
+    graph.update(False)
+    before = graph.values()
+    with pytest.raises(training_graph.NonFiniteError, match="^Update 2 was not applied"):
+        graph.update(False)
+    assert graph.step == 1 == before["global_step"]
+    assert {name for name in before if "RMSProp" in name}
+    for name, value in graph.values().items():
+        np.testing.assert_array_equal(value, before[name], err_msg=name)
+    graph.close()
+
+
+def test_variables_that_are_not_finite_are_not_saved(tmp_path):
+    graph = training_graph.TrainingGraph(StubModel, StubDataset(6), SETTINGS)
+    with graph.graph.as_default():
+        variable = next(v for v in tf.trainable_variables() if v.op.name == "prior/unused")
+        variable.load([np.nan, 0], graph.session)
+    with pytest.raises(training_graph.NonFiniteError, match="not finite: prior/unused"):
+        graph.save(str(tmp_path), rolling=False)
+    assert os.listdir(str(tmp_path)) == []
+    graph.close()
+
+
+def test_clipping_bounds_what_is_applied_not_what_is_reported():
+    values = []
+    for clip_norm in (0.0, 1e-3):
+        asked = SETTINGS._replace(opt="sgd", learning_rate=1.0, schedule=(), clip_norm=clip_norm)
+        graph = training_graph.TrainingGraph(StubModel, StubDataset(6), asked)
+        before = graph.values()["decoder/colour"], graph.values()["discovery/jitter"]
+        numbers = graph.update(True)
+        after = graph.values()["decoder/colour"], graph.values()["discovery/jitter"]
+        change = np.sqrt(sum(np.sum((a - b) ** 2) for a, b in zip(after, before)))
+        values.append((numbers["gradient_norm"], change))
+        graph.close()
+    assert values[0][0] == values[1][0] == pytest.approx(values[0][1], rel=1e-4)
+    assert values[1][1] == pytest.approx(1e-3, rel=1e-3)
+
+
+def test_a_seed_fixes_the_parameters_and_another_changes_them():
+    found = []
+    for seed in (1, 1, 2):
+        graph = training_graph.TrainingGraph(StubModel, StubDataset(6), SETTINGS._replace(seed=seed))
+        found.append(graph.values()["decoder/colour"])
+        graph.close()
+    assert np.array_equal(found[0], found[1]) and not np.array_equal(found[0], found[2])
+
+
+COMBINATIONS = [(opt, estimator) for opt in settings.OPTIMISERS for estimator in settings.ESTIMATORS]
+
+
+def train_one_step_and_evaluate(make_model, data, asked):
+    graph = training_graph.TrainingGraph(make_model, data["train"], asked)
+    before = graph.values()
+    numbers = graph.update(with_numbers=True)
+    after = graph.values()
+    graph.close()
+    assert list(numbers) == graph.names and all(np.isfinite(value) for value in numbers.values())
+    assert {name for name in before if not np.array_equal(before[name], after[name])} > {"global_step"}
+    evaluator = Evaluator(make_model, data, asked)
+    evaluator.load(after)
+    assert np.isfinite(evaluator.evaluate("valid").normalised_iwae)
+    evaluator.close()
+
+
+@pytest.mark.parametrize("opt, estimator", COMBINATIONS)
+def test_every_combination_trains_a_step_and_evaluates(opt, estimator):
+    asked = SETTINGS._replace(opt=opt, estimator=estimator, clip_norm=1.0, l2=0.1)
+    train_one_step_and_evaluate(StubModel, {"train": StubDataset(6), "valid": StubDataset(4)}, asked)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("opt, estimator", COMBINATIONS)
+@pytest.mark.parametrize("k_particles", [1, 2])
+def test_every_combination_trains_a_step_of_the_model(opt, estimator, k_particles):
+    asked = SETTINGS._replace(opt=opt, estimator=estimator, k_particles=k_particles, seq_len=0)
+    data = {"train": StubDataset(6), "valid": StubDataset(4)}
+
+    def make_model():
+        return mlp_sqair(np.full([H, W, 1], 0.5, np.float32), n_units=1, n_what=3, glimpse_size=4)
+
+    if k_particles == 1 and estimator in settings.ESTIMATORS_WITH_BASELINE:
+        with pytest.raises(UserError, match="k_particles"):
+            training_graph.TrainingGraph(make_model, data["train"], asked)
+    else:
+        train_one_step_and_evaluate(make_model, data, asked)
+
+
+def test_the_graph_of_a_default_training_is_small():
+    """The original's has 21,788 nodes; nodes cost time when a training starts."""
+    make_model = functools.partial(mlp_sqair, np.full([H, W, 1], 0.5, np.float32))
+    graph = training_graph.TrainingGraph(make_model, StubDataset(6), Settings())
+    assert len(graph.graph.get_operations()) <= MOST_NODES
+    with graph.graph.as_default():
+        starts = [variable.initializer.inputs[1].name for variable in tf.global_variables()]
+    assert len(set(starts)) == len(starts)  # they are fed, each for its own variable
+    graph.close()

@@ -1,0 +1,16 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+import numpy as np
+from absl import flags
+from attrdict import AttrDict
+
+from sqair import common_model_flags
+from sqair.configs import mlp_mnist_model
+from sqair.model.sqair import mlp_sqair
+
+
+def test_it_builds_the_model_that_the_flags_describe():
+    own = flags.FLAGS.flags_by_module_dict()[common_model_flags.__name__]
+    values = AttrDict({flag.name: flag.default for flag in own}, debug=False)
+    values.update(n_steps_per_image=2, n_what=4, n_units=1)
+    model = mlp_mnist_model.load(values, np.zeros([9, 8, 1], np.float32))
+    assert isinstance(model, SQAIR) and (model.n_steps, model.n_what) == (2, 4)
