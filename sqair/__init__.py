@@ -17,6 +17,7 @@ _PUBLIC = {
     "SequenceOutputs": "model.structures",
     "UserError": "errors",
     "loss_and_report": "training.objective",
+    "mlp_sqair": "model.sqair",
     "open_run": "evaluation.evaluator",
 }
 __all__ = sorted(_PUBLIC)

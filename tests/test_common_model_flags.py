@@ -7,7 +7,7 @@ from attrdict import AttrDict
 
 from sqair import common_model_flags
 from sqair.errors import UserError
-from sqair.model.sqair import mlp_sqair
+from sqair.model.sqair import SQAIR, mlp_sqair
 
 DEFAULTS = {
     flag.name: flag.default for flag in flags.FLAGS.flags_by_module_dict()[common_model_flags.__name__]
@@ -19,6 +19,8 @@ def test_defaults_are_those_of_the_model():
     parameters = inspect.signature(SQAIR.__init__).parameters
     model = {name: p.default for name, p in parameters.items() if p.default is not inspect.Parameter.empty}
     del model["name"]
+    sizes = inspect.signature(mlp_sqair).parameters
+    assert {name: sizes[name].default for name in ("n_units", "n_what", "glimpse_size")}.items() <= model.items()
     arguments = common_model_flags.model_arguments(AttrDict(DEFAULTS, debug=False))
     assert {name: tuple(v) if isinstance(v, list) else v for name, v in arguments.items()} == model
 

@@ -73,7 +73,7 @@ def test_the_size_of_batches_changes_no_figure(evaluator, batch_size):
 @pytest.mark.slow
 def test_the_size_of_batches_changes_no_figure_of_the_model():
     def make_model():
-        return SQAIR(
+        return mlp_sqair(
             np.full([stub_model.H, stub_model.W, 1], 0.5, np.float32), n_units=1, n_what=3, glimpse_size=4
         )
 

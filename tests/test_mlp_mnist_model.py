@@ -5,7 +5,7 @@ from attrdict import AttrDict
 
 from sqair import common_model_flags
 from sqair.configs import mlp_mnist_model
-from sqair.model.sqair import mlp_sqair
+from sqair.model.sqair import SQAIR
 
 
 def test_it_builds_the_model_that_the_flags_describe():

@@ -11,7 +11,7 @@ import sqair
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 NAMES = ["SQAIR", "SQAIRCell", "SequenceBatch", "SequenceDataset", "SequenceOutputs", "UserError"]
-NAMES += ["loss_and_report", "open_run"]
+NAMES += ["loss_and_report", "mlp_sqair", "open_run"]
 
 
 def test_the_names_are_these_and_no_others():

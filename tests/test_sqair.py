@@ -14,7 +14,7 @@ from sqair.errors import UserError
 from sqair.evaluation.evaluator import session_config
 from sqair.model import noise
 from sqair.model.decoder import MASK_OFFSET
-from sqair.model.sqair import SQAIR, mlp_sqair
+from sqair.model.sqair import mlp_sqair
 from sqair.model.structures import FrameNoise, StepNoise
 from sqair.verification.reference_names import reference_to_ours
 
