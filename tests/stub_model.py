@@ -6,9 +6,9 @@ import tensorflow.compat.v1 as tf
 
 from sqair.data.pipeline import SequenceBatch
 from sqair.model.structures import (
-    KindOutputs,
     Latents,
     LogProbs,
+    PhaseOutputs,
     Posterior,
     SequenceOutputs,
     StepOutputs,
@@ -42,7 +42,7 @@ class StubModel:
         presence, where, what = by_row(tf.round(noise.presence)), by_row(noise.where), by_row(noise.what)
         none = tf.zeros(tf.stack([length, rows]))
         log_probs = LogProbs(presence, presence, none)
-        kind = KindOutputs(presence, presence, log_probs, log_probs)
+        kind = PhaseOutputs(presence, presence, log_probs, log_probs)
         steps = StepOutputs(
             latents=Latents(what, where, presence, presence),
             posterior=Posterior(what, what, where, where, presence),

@@ -217,11 +217,11 @@ USES = {  # how often each weight of the model enters a product: for one object,
     "propagation_core/": Counts(1, 0, 0, 0, 0, 0),
     "propagation_prior/": Counts(1, 0, 0, 0, 0, 0),
     "glimpse_encoder/mask/": Counts(1, 0, 0, 0, 0, 0),
-    "glimpse_encoder/mlp/": Counts(2, 0, 1, 0, 0, 0),
+    "glimpse_encoder/hidden": Counts(2, 0, 1, 0, 0, 0),
     "glimpse_encoder/statistics/": Counts(2, 0, 1, 0, 0, 0),
     "discovery_core/": Counts(0, 0, 1, 0, 0, 0),
     "sqair_cell/object_summary/": Counts(0, 1, 0, 0, 0, 0),
-    "decoder/mlp/": Counts(0, 0, 0, 1, 0, 0),
+    "glimpse_decoder/": Counts(0, 0, 0, 1, 0, 0),
     "discovery_prior/autoregressive_normal/where_to_hidden": Counts(0, 0, 0, 0, 2, 0),  # N = 2 slots
     "discovery_prior/autoregressive_normal/readout": Counts(0, 0, 0, 0, 2, 0),
     "discovery_prior/autoregressive_normal/context": Counts(0, 0, 0, 0, 1, 0),
@@ -239,7 +239,7 @@ def test_multiply_adds_are_those_of_the_models_weights():
 
     expected = np.zeros(len(Counts._fields), int)
     for variable in tf.global_variables():
-        name = variable.op.name.split("/", 1)[1]
+        name = variable.op.name.replace("sqair/", "", 1)
         if re.search("/[wu][zrh]?$", name):
             (uses,) = [uses for start, uses in USES.items() if name.startswith(start)]
             expected += variable.shape.num_elements() * np.array(uses)

@@ -20,7 +20,9 @@ def test_defaults_are_those_of_the_model():
     model = {name: p.default for name, p in parameters.items() if p.default is not inspect.Parameter.empty}
     del model["name"]
     sizes = inspect.signature(mlp_sqair).parameters
-    assert {name: sizes[name].default for name in ("n_units", "n_what", "glimpse_size")}.items() <= model.items()
+    assert {
+        name: sizes[name].default for name in ("n_units", "n_what", "glimpse_size")
+    }.items() <= model.items()
     arguments = common_model_flags.model_arguments(AttrDict(DEFAULTS, debug=False))
     assert {name: tuple(v) if isinstance(v, list) else v for name, v in arguments.items()} == model
 

@@ -14,7 +14,7 @@ from sqair.training import graph as training_graph
 from sqair.training import settings
 from sqair.training.settings import Settings
 
-MOST_NODES = 21_788 // 3  # a third of the original's
+MOST_NODES = 8_000  # of the original's 21,788
 SETTINGS = Settings(batch_size=3, k_particles=2, seq_len=2, train_itr=8, learning_rate=0.01, num_threads=1)
 
 

@@ -72,7 +72,7 @@ def test_cores_start_like_those_of_sonnet(kind, sonnet_core):
 
 @pytest.mark.parametrize("kind", ["LSTM", "gru", ""])
 def test_unknown_cores_are_refused_with_the_flag_and_the_known_ones(kind):
-    with pytest.raises(UserError, match=r"^time_transition={} .*GRU, VanillaRNN".format(kind)):
+    with pytest.raises(UserError, match=r"^`time_transition={}` .*GRU, VanillaRNN".format(kind)):
         layers.make_core(kind, 6, dict(x=4), "time_transition")
 
 

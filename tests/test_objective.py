@@ -11,7 +11,7 @@ import tensorflow.compat.v1 as tf
 from tf_run import run
 
 from sqair.data.pipeline import SequenceBatch
-from sqair.model.structures import KindOutputs, Latents, SequenceOutputs, StepOutputs
+from sqair.model.structures import Latents, PhaseOutputs, SequenceOutputs, StepOutputs
 from sqair.training import objective
 
 T, N, SHAPE = 4, 3, (5, 4, 2)
@@ -40,8 +40,8 @@ class Numbers:
             Latents(None, None, kept, None),
             None,
             None,
-            KindOutputs(old, None, None, None),
-            KindOutputs(new, None, None, None),
+            PhaseOutputs(old, None, None, None),
+            PhaseOutputs(new, None, None, None),
             *[row[name] for name in ("log_q", "log_p", "discrete_log_q")],
         )
         canvas = tf.constant(self.canvas, tf.float32)

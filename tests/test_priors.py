@@ -85,9 +85,9 @@ def test_expected_propagations():
 
 
 def test_unknown_kinds_are_refused_with_the_known_ones():
-    with pytest.raises(UserError, match="^disc_prior_type=poisson .* cat or geom"):
+    with pytest.raises(UserError, match="^`disc_prior_type=poisson` .* cat or geom"):
         DiscoveryPrior(N, "poisson", 0.5, (-2.0, -2.0), True)
-    with pytest.raises(UserError, match="^prop_prior_type=lstm .* rnn, rw, guided"):
+    with pytest.raises(UserError, match="^`prop_prior_type=lstm` .* rnn, rw, guided"):
         PropagationPrior(Z, D, "GRU", "lstm", 1.0)
-    with pytest.raises(UserError, match="^prior_transition=LSTM .* GRU, VanillaRNN"):
+    with pytest.raises(UserError, match="^`prior_transition=LSTM` .* GRU, VanillaRNN"):
         PropagationPrior(Z, D, "LSTM", "rnn", 1.0)

@@ -105,7 +105,7 @@ def test_images_of_bytes_and_of_numbers():
 
 PARAM = "param/discovery/vanilla_rnn/in_to_hidden/w"
 REFUSED = {
-    "unknown prior": (dict(prop_prior_type="walk"), {}, r"--prop_prior_type=walk"),
+    "unknown prior": (dict(prop_prior_type="walk"), {}, r"`prop_prior_type=walk`"),
     "other units": (dict(n_units=2), {}, r"param/.* has shape"),
     "parameter of other shape": ({}, {PARAM: lambda x: x.T}, PARAM + " has shape"),
     "parameter missing": ({}, {PARAM: None}, r"has no " + PARAM),
@@ -135,4 +135,4 @@ def test_parameters_that_do_not_fit_the_flags_are_refused_in_one_sentence(case, 
 
 
 def test_an_unknown_estimator_is_refused(case):
-    check_refusal(case._replace(estimator="nvil"), r"--estimator=nvil")
+    check_refusal(case._replace(estimator="nvil"), r"`estimator=nvil`")

@@ -48,7 +48,10 @@ def check_target(directory, overwrite=False):
     target = os.path.realpath(directory)
     if os.path.exists(target) and not os.path.isdir(target):
         raise UserError(f"{target!r} is not a folder; name another one for the data set.")
-    content = sorted(os.listdir(target)) if os.path.isdir(target) else []
+    try:
+        content = sorted(os.listdir(target))
+    except FileNotFoundError:  # now, or another process is just replacing it
+        content = []
     foreign = [name for name in content if name != INDEX and not name.endswith(SHARD_ENDING)]
     if content and (foreign or INDEX not in content):
         raise UserError(
@@ -86,7 +89,8 @@ def _publish(staging, target, overwrite):
             return
         finally:
             if not os.path.exists(target) and os.listdir(aside):
-                os.rename(aside, target)
+                with contextlib.suppress(OSError):  # another process was faster
+                    os.rename(aside, target)
             shutil.rmtree(aside, ignore_errors=True)
     raise UserError(f"Folder {target!r} is being replaced by other processes all the time; name another one.")
 
