@@ -9,13 +9,13 @@ import pytest
 import tensorflow.compat.v1 as tf
 from tf_run import run
 
-from sqair.data.pipeline import SequenceBatch
+from sqair.engine.lean_graph import LeanGraph
 from sqair.errors import UserError
 from sqair.evaluation.evaluator import session_config
 from sqair.model import noise
-from sqair.model.sqair import mlp_sqair
+from sqair.model.decoder import MASK_OFFSET
+from sqair.model.sqair import SQAIR, mlp_sqair
 from sqair.model.structures import FrameNoise, StepNoise
-from sqair.training import objective
 from sqair.verification.reference_names import reference_to_ours
 
 GOLDEN = os.path.join(os.path.dirname(__file__), "golden")
@@ -28,37 +28,38 @@ class Models:
     """A compact model and a dense one in a graph with unknown T and B, with the same random parameters."""
 
     def __init__(self):
-        self.graph = tf.Graph()
-        with self.graph.as_default():
+        with LeanGraph().as_default():
             self.images = tf.placeholder(tf.float32, (None, None) + SHAPE)
-            self.presence = tf.placeholder(tf.float32, [None, None, 2])
             fields = [tf.placeholder(tf.float32, [None, None, K, N] + last) for last in ([Z], [4], []) * 2]
             self.noise = FrameNoise(StepNoise(*fields[:3]), StepNoise(*fields[3:]))
-            batch = SequenceBatch(self.images, None, self.presence, None, None)
-            self.results, self.gradients = [], []
-            variables = []
+            self.outputs, self.gradients, self.image_gradients, variables = [], [], [], []
             for compact in (True, False):
                 model = mlp_sqair(np.full(SHAPE, 0.1, np.float32), compact=compact, **SIZES, **BIASES)
-                self.results.append(objective.evaluate(model, batch, K, self.noise))
+                self.outputs.append(model(self.images, self.noise))
                 variables.append([v for v in tf.trainable_variables() if v not in sum(variables, [])])
-            self.variables, others = variables
-            for result, of_model in zip(self.results, variables):
-                gradients = tf.gradients(result.loss, of_model)
+                total = tf.reduce_sum(self.outputs[-1].log_weights)
+                *gradients, to_images = tf.gradients(total, variables[-1] + [self.images])
                 self.gradients.append([tf.convert_to_tensor(g) for g in gradients])
+                self.image_gradients.append(to_images)
+            self.variables, others = variables
             self.session = tf.Session(config=session_config(1))
             self.session.run(tf.global_variables_initializer())
             rng = np.random.RandomState(0)
-            feed = {}
-            for v, other, value in zip(self.variables, others, self.session.run(self.variables)):
-                value = value + 0.1 * rng.normal(size=value.shape)
-                feed.update({v.initial_value: value, other.initial_value: value})
-            self.session.run([v.initializer for v in self.variables + others], feed)
+            self.values = [
+                value + 0.1 * rng.normal(size=value.shape) for value in self.session.run(self.variables)
+            ]
+            for group in variables:
+                feed = {v.initial_value: value for v, value in zip(group, self.values)}
+                self.session.run([v.initializer for v in group], feed)
 
     def __call__(self, fetches, inputs):
-        images, presence, drawn = inputs
-        feed = {self.images: images, self.presence: presence}
-        feed.update(zip(tf.nest.flatten(self.noise), tf.nest.flatten(drawn)))
+        feed = dict(zip(tf.nest.flatten((self.images, self.noise)), tf.nest.flatten(inputs)))
         return self.session.run(fetches, feed)
+
+    def value(self, name):
+        """Of a variable of the compact model."""
+        (value,) = [value for v, value in zip(self.variables, self.values) if v.op.name == name]
+        return value
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +71,7 @@ def models():
 
 @pytest.fixture(scope="module")
 def inputs():
-    """Images, true presence and noise of 7 frames and 3 sequences."""
+    """Images and noise of 7 frames and 3 sequences."""
     rng = np.random.RandomState(2)
     slots = (7, 3, K, N)
 
@@ -79,13 +80,13 @@ def inputs():
             rng.normal(size=slots + (Z,)), rng.normal(size=slots + (4,)), rng.uniform(size=slots)
         )
 
-    return rng.uniform(size=(7, 3) + SHAPE), rng.randint(2, size=(7, 3, 2)), FrameNoise(draw(), draw())
+    return rng.uniform(size=(7, 3) + SHAPE), FrameNoise(draw(), draw())
 
 
 @pytest.fixture(scope="module")
 def outputs(models, inputs):
     """Of the compact model on everything."""
-    return models(models.results[0].outputs, inputs)
+    return models(models.outputs[0], inputs)
 
 
 def cut(inputs, *index):
@@ -115,7 +116,7 @@ def test_this_case_is_not_trivial(outputs):
 @pytest.mark.parametrize("seq_len", [1, 3, 7])
 def test_one_graph_takes_any_length(models, inputs, outputs, seq_len):
     """And what comes later does not change what came before."""
-    actual = models(models.results[0].outputs, cut(inputs, slice(seq_len)))
+    actual = models(models.outputs[0], cut(inputs, slice(seq_len)))
     rows = 3 * K
     assert actual.canvas.shape == (seq_len, rows) + SHAPE
     assert actual.glimpses.shape == (seq_len, rows, N, G, G, 1)
@@ -130,50 +131,102 @@ def test_one_graph_takes_any_length(models, inputs, outputs, seq_len):
 def test_sequences_do_not_see_each_other(models, inputs, outputs):
     """One graph takes any batch size, too; rows are in the order b * K + k."""
     for b in range(3):
-        actual = models(models.results[0].outputs, cut(inputs, slice(None), slice(b, b + 1)))
+        actual = models(models.outputs[0], cut(inputs, slice(None), slice(b, b + 1)))
         expected = tf.nest.map_structure(lambda x, b=b: x[:, b * K : (b + 1) * K], outputs)
         assert_close(actual, expected, 1e-4)
 
 
 def test_particles_differ_by_their_noise_alone(models, inputs, outputs):
-    images, presence, drawn = inputs
+    images, drawn = inputs
     swapped = tf.nest.map_structure(lambda x: x[:, :, ::-1], drawn)
-    actual = models(models.results[0].outputs, (images, presence, swapped))
+    actual = models(models.outputs[0], (images, swapped))
     rows = [b * K + k for b in range(3) for k in (1, 0)]
     assert_close(actual, tf.nest.map_structure(lambda x: x[:, rows], outputs), 1e-4)
 
 
-def test_compact_and_dense_models_are_the_same(models, inputs):
-    (compact, dense), (gradients, dense_gradients) = models((models.results, models.gradients), inputs)
-    assert_close(dense.outputs, compact.outputs, 1e-4)
-    assert_close(dense.loss, compact.loss, 1e-5)
-    assert_close(dict(dense.scalars), dict(compact.scalars), 1e-4)
-    norm = np.sqrt(sum(np.sum(np.square(g)) for g in gradients))
+def assert_gradients_close(actual, expected, names):
+    """Relative to each gradient's norm, or to a hundredth of all: sums of many terms may cancel."""
+    norm = np.sqrt(sum(np.sum(np.square(g)) for g in expected))
     assert norm > 1
-    for variable, actual, expected in zip(models.variables, dense_gradients, gradients):
-        scale = max(np.linalg.norm(expected), 1e-2 * norm)  # sums of many terms may cancel
-        assert np.linalg.norm(actual - expected) < 1e-4 * scale, variable.op.name
+    for a, e, name in zip(actual, expected, names):
+        assert np.linalg.norm(a - e) < 1e-4 * max(np.linalg.norm(e), 1e-2 * norm), name
 
 
-def test_two_halves_of_a_batch_are_the_same_as_one_whole(inputs):
+def test_compact_and_dense_models_are_the_same(models, inputs):
+    compact, dense = models(models.outputs, inputs)
+    assert_close(dense, compact, 1e-4)
+
+
+def test_gradients_of_compact_and_dense_models_are_the_same(models, inputs):
+    fetches = models.gradients, models.image_gradients
+    (compact, dense), (to_images, dense_to_images) = models(fetches, inputs)
+    assert_gradients_close(dense, compact, [v.op.name for v in models.variables])
+    assert_close(dense_to_images, to_images, 1e-4)
+
+
+@pytest.mark.parametrize("direction", [0, 1])
+def test_gradients_to_images_against_central_differences(models, inputs, direction):
+    """Images are smooth and presence is fixed by its noise: there is hardly a kink, and no draw at a boundary."""
+    seq_len, batch_size = 3, 2
+    drawn = [step._replace(presence=np.round(step.presence)) for step in inputs[1]]
+    drawn = cut(FrameNoise(*drawn), slice(seq_len), slice(batch_size))
+    y, x, t, b = np.ogrid[:10, :12, :seq_len, :batch_size]
+    images = 0.5 + 0.5 * np.sin(0.3 * x + 0.4 * y * np.cos(t + b) + b)
+    images = np.transpose(images, [2, 3, 0, 1])[..., None]
+    gradient = models(models.image_gradients[0], (images, drawn))
+    towards, step = np.random.RandomState(direction).normal(size=images.shape), 1e-3
+    ahead, behind = [
+        models(models.outputs[0].log_weights, (images + sign * step * towards, drawn)).astype(np.float64)
+        for sign in (1, -1)
+    ]
+    expected = (ahead - behind).sum() / (2 * step)
+    assert abs(expected) > 5
+    np.testing.assert_allclose(np.sum(gradient * towards), expected, rtol=5e-3)
+
+
+class Halves:
+    """A batch of four sequences, known when the graph is built, unrolled in two parts."""
+
+    def __init__(self, models, inputs):
+        self.inputs = cut(inputs, slice(None), [0, 1, 2, 0])
+        with LeanGraph().as_default():
+            fed = tf.nest.map_structure(
+                lambda x: tf.placeholder(tf.float32, (None, 4) + x.shape[2:]), self.inputs
+            )
+            model = mlp_sqair(np.full(SHAPE, 0.1, np.float32), **SIZES, **BIASES)
+            start, self.rows = model.cell.initial_state, []
+            model.cell.initial_state = lambda rows: self.rows.append(rows) or start(rows)
+            self.outputs = model(*fed)
+            self.variables = {v.op.name: v for v in tf.trainable_variables()}
+            self.session = tf.Session(config=session_config(1))
+            self.session.run(tf.global_variables_initializer())
+        self.feed = dict(zip(tf.nest.flatten(fed), tf.nest.flatten(self.inputs)))
+        self.feed.update({self.variables[v.op.name]: x for v, x in zip(models.variables, models.values)})
+
+    def __call__(self, fetches):
+        return self.session.run(fetches, self.feed)
+
+
+@pytest.fixture(scope="module")
+def halves(models, inputs):
+    built = Halves(models, inputs)
+    yield built
+    built.session.close()
+
+
+def test_two_halves_of_a_batch_are_the_same_as_one_whole(models, halves):
     """A batch of known even size is unrolled in two parts, one of unknown size in one."""
-    images, _, drawn = cut(inputs, slice(None), [0, 1, 2, 0])
-    model = mlp_sqair(np.full(SHAPE, 0.1, np.float32), **SIZES, **BIASES)
-    results = []
-    for batch_size in (4, None):
-        shapes = [[None, batch_size] + list(x.shape[2:]) for x in tf.nest.flatten((images, drawn))]
-        fed = [
-            tf.placeholder_with_default(x.astype(np.float32), shape)
-            for x, shape in zip(tf.nest.flatten((images, drawn)), shapes)
-        ]
-        outputs = model(*tf.nest.pack_sequence_as((images, drawn), fed))
-        loss = tf.reduce_sum(outputs.log_weights)
-        results.append((outputs, tf.gradients(loss, tf.trainable_variables())))
-    (outputs, gradients), (expected, expected_gradients) = run(results)
-    assert_close(outputs, expected, 1e-4)
-    norm = np.sqrt(sum(np.sum(np.square(g)) for g in expected_gradients))
-    for actual, gradient in zip(gradients, expected_gradients):
-        assert np.linalg.norm(actual - gradient) < 1e-4 * max(np.linalg.norm(gradient), 1e-2 * norm)
+    assert halves.rows == [2 * K]
+    assert_close(halves(halves.outputs), models(models.outputs[0], halves.inputs), 1e-4)
+
+
+@pytest.mark.slow
+def test_gradients_of_two_halves_are_the_same_as_of_one_whole(models, halves):
+    names = [v.op.name for v in models.variables]
+    with halves.session.graph.as_default():
+        total = tf.reduce_sum(halves.outputs.log_weights)
+        gradients = tf.gradients(total, [halves.variables[name] for name in names])
+    assert_gradients_close(halves(gradients), models(models.gradients[0], halves.inputs), names)
 
 
 def test_every_variable_has_a_gradient(models, inputs):
@@ -235,12 +288,74 @@ def test_log_weights_are_likelihood_and_prior_less_posterior(outputs):
     np.testing.assert_allclose(steps.discovery.prob.sum(-1), 1, atol=1e-5)
 
 
-def test_an_empty_canvas_has_nothing_but_zeros(outputs):
-    """Without objects the canvas is the mask's floor times the background."""
+def test_without_objects_the_canvas_is_the_background_at_the_floor_of_the_mask(models, outputs):
     empty = outputs.steps.latents.presence.sum(-1) == 0
     assert empty.any()
-    assert np.abs(outputs.canvas[empty]).max() < 1e-3
+    canvases = outputs.canvas[empty]
+    floor = 1 / (1 + np.exp(MASK_OFFSET))
+    expected = np.broadcast_to(floor * models.value("sqair/decoder/mean_image"), canvases.shape)
+    np.testing.assert_allclose(canvases, expected, rtol=2e-3)  # of TensorFlow's sigmoid
+
+
+def test_absent_objects_have_empty_glimpses(outputs):
+    assert outputs.glimpses[outputs.steps.latents.presence == 1].any()
     assert not outputs.glimpses[outputs.steps.latents.presence == 0].any()
+
+
+# Networks that are passed in
+
+
+def linear(weights, shape):
+    """A network without variables: `[m, ...]` to `[m] + shape`; `calls` holds the shapes of what it is given."""
+
+    def network(inputs):
+        network.calls.append(inputs.shape.as_list()[1:])
+        flat = tf.reshape(inputs, [-1, weights.shape[0]])
+        return tf.reshape(tf.matmul(flat, tf.constant(weights, tf.float32)), [-1] + shape)
+
+    network.calls = []
+    return network
+
+
+def test_encoders_and_decoder_are_those_that_are_passed_in():
+    """They own whatever variables they have, see images, glimpses and appearances, and draw what is on the canvas."""
+    rng = np.random.RandomState(0)
+    pixels, channels, features = 10 * 12 * 2, 2, 7
+    image_encoder = linear(0.1 * rng.normal(size=(pixels, 32)), [32])
+    glimpse_encoder = linear(0.1 * rng.normal(size=(G * G * channels, features)), [features])
+    weights = rng.normal(size=(Z, G * G * channels))
+    glimpse_decoder = linear(weights, [G, G, channels])
+    networks = image_encoder, glimpse_encoder, glimpse_decoder
+    model = SQAIR(np.zeros((10, 12, channels), np.float32), *networks, **SIZES, output_scale=0.5)
+    outputs = model(tf.fill((1, 2, 10, 12, channels), 0.5), noise.mode(1, 2, 1, N, Z))
+    glimpses, latents = run([outputs.glimpses, outputs.steps.latents])
+    assert latents.presence.any()
+    assert {v.op.name.split("/")[0] for v in tf.global_variables()} == {"sqair"}
+    assert image_encoder.calls == [[10, 12, channels]]
+    assert set(map(tuple, glimpse_encoder.calls)) == {(G, G, channels)}
+    assert set(map(tuple, glimpse_decoder.calls)) == {(Z,)}
+    expected = 0.5 * latents.what.dot(weights).reshape(glimpses.shape)
+    np.testing.assert_allclose(
+        glimpses, latents.presence[..., None, None, None] * expected, rtol=1e-4, atol=1e-5
+    )
+
+
+def test_what_does_not_fit_is_refused_by_its_name():
+    images, drawn = tf.zeros((1, 1) + SHAPE), noise.mode(1, 1, 1, N, Z)
+    encoder, decoder = linear(np.zeros((120, 16)), [16]), linear(np.zeros((Z, G * G)), [G, G, 1])
+    model = SQAIR(np.zeros(SHAPE, np.float32), encoder, encoder, decoder, **SIZES)
+    with pytest.raises(
+        ValueError, match=r"what image_encoder returns must have shape \[None, 32\], not .*16"
+    ):
+        model(images, drawn)
+    with pytest.raises(ValueError, match="images must have shape"):
+        model(images[:, :, 1:], drawn)
+    with pytest.raises(ValueError, match="noise of what must have shape"):
+        model(images, noise.mode(1, 1, 1, N + 1, Z))
+    with pytest.raises(ValueError, match="noise of where must have shape"):
+        model(images, drawn._replace(discovery=drawn.discovery._replace(where=drawn.discovery.what[..., :3])))
+    with pytest.raises(ValueError, match="noise of what must have shape"):
+        model(images, noise.mode(2, 1, 1, N, Z))
 
 
 # One particle, colours, tracking without noise, checks
@@ -271,11 +386,11 @@ def test_tracking_without_noise_with_one_particle_in_colour():
 
 
 @pytest.mark.parametrize(
-    "flag", ["transition", "time_transition", "prior_transition", "prop_prior_type", "disc_prior_type"]
+    "argument", ["transition", "time_transition", "prior_transition", "prop_prior_type", "disc_prior_type"]
 )
-def test_unknown_kinds_are_refused_with_the_name_of_the_flag(flag):
-    with pytest.raises(UserError, match="--{}=LSTM is not known".format(flag)):
-        mlp_sqair(np.zeros(SHAPE, np.float32), **{flag: "LSTM"})
+def test_unknown_kinds_are_refused_with_the_name_of_the_argument(argument):
+    with pytest.raises(UserError, match=f"^{argument}=LSTM is not known"):
+        mlp_sqair(np.zeros(SHAPE, np.float32), **{argument: "LSTM"})
 
 
 # The default sizes
