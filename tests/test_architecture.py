@@ -42,7 +42,6 @@ WITHOUT_TENSORFLOW = (
     "evaluation.metrics",
     "evaluation.visualization",
 )
-# Modules whose test file is still to be written; each that is written is taken out.
 WITHOUT_TEST = ("__init__", "_quiet", "structures")  # nothing to call, or tested where it shows
 
 TENSORFLOW = ("tensorflow", "tensorflow_core", "tensorflow_probability", "sonnet")

@@ -168,19 +168,22 @@ def test_gradients_of_compact_and_dense_models_are_the_same(models, inputs):
 
 @pytest.mark.parametrize("direction", [0, 1])
 def test_gradients_to_images_against_central_differences(models, inputs, direction):
-    """Presence is fixed by its noise, so that no draw is at a boundary; where glimpses look has kinks still."""
-    images, drawn = cut(inputs, slice(3), slice(2))
-    drawn = FrameNoise(*[step._replace(presence=np.round(step.presence)) for step in drawn])
+    """Images are smooth and presence is fixed by its noise: there is hardly a kink, and no draw at a boundary."""
+    seq_len, batch_size = 3, 2
+    drawn = [step._replace(presence=np.round(step.presence)) for step in inputs[1]]
+    drawn = cut(FrameNoise(*drawn), slice(seq_len), slice(batch_size))
+    y, x, t, b = np.ogrid[:10, :12, :seq_len, :batch_size]
+    images = 0.5 + 0.5 * np.sin(0.3 * x + 0.4 * y * np.cos(t + b) + b)
+    images = np.transpose(images, [2, 3, 0, 1])[..., None]
     gradient = models(models.image_gradients[0], (images, drawn))
-    towards = np.random.RandomState(direction).normal(size=images.shape)
-    step = 2e-3
+    towards, step = np.random.RandomState(direction).normal(size=images.shape), 1e-3
     ahead, behind = [
         models(models.outputs[0].log_weights, (images + sign * step * towards, drawn)).astype(np.float64)
         for sign in (1, -1)
     ]
     expected = (ahead - behind).sum() / (2 * step)
-    assert abs(expected) > 1
-    np.testing.assert_allclose(np.sum(gradient * towards), expected, rtol=0.1)
+    assert abs(expected) > 5
+    np.testing.assert_allclose(np.sum(gradient * towards), expected, rtol=5e-3)
 
 
 class Halves:

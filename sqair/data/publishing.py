@@ -50,7 +50,7 @@ def check_target(directory, overwrite=False):
         raise UserError(f"{target!r} is not a folder; name another one for the data set.")
     try:
         content = sorted(os.listdir(target))
-    except FileNotFoundError:  # now, or another process is just replacing it
+    except OSError:  # there is none, another process is just replacing it, or writing will tell
         content = []
     foreign = [name for name in content if name != INDEX and not name.endswith(SHARD_ENDING)]
     if content and (foreign or INDEX not in content):
