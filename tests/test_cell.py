@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
+from sqair.engine.initial_values import keyed_by_name
 from sqair.engine.lean_graph import LeanGraph
 from sqair.evaluation.evaluator import session_config
 from sqair.model.sqair import mlp_sqair
@@ -12,6 +13,7 @@ from sqair.model.structures import FrameNoise, StepNoise
 
 SHAPE, T, B, K, N, Z, D = (9, 8, 1), 6, 2, 2, 2, 3, 32
 R = B * K
+SEED = 1
 
 
 class Stream:
@@ -27,7 +29,8 @@ class Stream:
             for _ in range(2)
         ]
         self.inputs = rng.uniform(size=(T, B) + SHAPE), FrameNoise(*steps)
-        with LeanGraph().as_default():
+        with LeanGraph().as_default(), keyed_by_name():
+            tf.set_random_seed(SEED)
             self.fed = tf.nest.map_structure(
                 lambda x: tf.placeholder(tf.float32, (None,) + x.shape[1:]), self.inputs
             )

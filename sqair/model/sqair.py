@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from sqair.engine.layers import MLP
 from sqair.engine.static_gradients import static_gradients
-from sqair.engine.tensors import check_shape, merge_leading, range_of, size, split_leading
+from sqair.engine.tensors import check_shape, gather_rows, merge_leading, range_of, size, split_leading
 from sqair.engine.unroll import STREAMS, unroll
 from sqair.model import spatial_transformer
 from sqair.model.cell import SQAIRCell
@@ -113,19 +113,20 @@ class SQAIR(snt.AbstractModule):
         Raises:
             ValueError: if images and noise do not fit each other or the model.
         """
-        noise = self._checked(images, noise)
         with static_gradients():
             inputs = self.encode(images, noise)
-            inferred = unroll(self.cell, inputs, _particles(noise), self._streams)
-            steps = self._scoring(inferred, _merge_rows(noise))
-            canvas, log_likelihoods = self._decode(images, steps.latents, _particles(noise))
+            particles = size(inputs.noise.discovery.what, axis=2)
+            inferred = unroll(self.cell, inputs, particles, self._streams)
+            steps = self._scoring(inferred, _merge_rows(inputs.noise))
+            canvas, log_likelihoods = self._decode(images, steps.latents, particles)
             log_weights = log_likelihoods + steps.log_p - steps.log_q
             glimpses = self._glimpses(steps.latents)
             outputs = SequenceOutputs(steps, canvas, glimpses, log_likelihoods, log_weights)
         return _finite(outputs, "model") if self._debug else outputs
 
     def encode(self, images, noise):
-        """`FrameInputs` of `[T, B, ...]`, what the cell reads; arguments as of the model, presence noise `[..., 1]`."""
+        """`FrameInputs` of `[T, B, ...]`, what the cell reads frame by frame; arguments as of the model."""
+        noise = self._checked(images, noise)
         frames, batch_size = merge_leading(images), size(images, axis=1)
         encodings = self._image_encoder(frames)
         check_shape(encodings, (None, self._hidden_size), "what image_encoder returns")
@@ -143,7 +144,7 @@ class SQAIR(snt.AbstractModule):
         def decode(frame):
             image, what, where, presence = frame
             pixels = self.decoder(what, where, presence)
-            return pixels.mean, log_likelihood(tf.gather(image, image_index), pixels)
+            return pixels.mean, log_likelihood(gather_rows(image, image_index), pixels)
 
         frames = images, latents.what, latents.where, latents.presence
         return tf.map_fn(decode, frames, dtype=(tf.float32, tf.float32))
@@ -177,11 +178,6 @@ def mlp_sqair(mean_image, n_units=8, n_what=50, glimpse_size=20, **arguments):
         glimpse_size=glimpse_size,
         **arguments,
     )
-
-
-def _particles(noise):
-    """K of `FrameNoise` of `[T, B, K, N, n]`."""
-    return noise.discovery.what.shape.as_list()[2]
 
 
 def _merge_rows(noise):
