@@ -231,6 +231,7 @@ def test_a_config_of_the_user_has_to_be_named(open_stub):
         open_stub(VALUES, model_config=None)
 
 
+@pytest.mark.slow
 def test_the_script_shows_a_bar_on_a_terminal(tmp_path):
     data_dir, tests = str(tmp_path / "set"), os.path.dirname(os.path.abspath(__file__))
     options = moving_mnist.Options(canvas_size=(30, 28), digit_scale=0.5, seq_len=4)

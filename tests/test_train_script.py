@@ -122,6 +122,7 @@ def files_of(folder):
     return found
 
 
+@pytest.mark.slow
 def test_a_killed_run_of_the_model_goes_on_bit_for_bit(command, resume, tmp_path):
     flags = ("--train_itr=6", "--log_itr=6", "--fig_itr=6", "--save_itr=3", "--schedule=1", *TINY)
     status, output, errors = run(command(*flags))
@@ -163,6 +164,7 @@ def test_a_signal_saves_and_leaves_a_run_to_resume(command, resume, tmp_path):
     assert changed == {"learning_rate": [1e-5, 0.5], "train_itr": [200000, 300000]}
 
 
+@pytest.mark.slow
 def test_a_run_in_use_is_left_alone_and_another_gets_its_own_number(command, resume, tmp_path):
     with running(command(*STUB, "--train_itr=1000000", "--save_itr=0"), until="step 1/"):
         assert "multi_mnist/1 is in use by another process" in refused(run(resume(*STUB)))
@@ -170,6 +172,7 @@ def test_a_run_in_use_is_left_alone_and_another_gets_its_own_number(command, res
     assert sorted(os.listdir(str(tmp_path / "out" / "multi_mnist"))) == ["1", "2"]
 
 
+@pytest.mark.slow
 def test_what_cannot_be_resumed_is_said(command, resume, tmp_path):
     assert "There is no run in" in refused(run(resume()))
     assert run(command(*STUB, "--train_itr=2"))[0] == 0
@@ -229,6 +232,7 @@ def test_a_config_of_the_user_has_to_be_named_again(command, resume, tmp_path):
     assert (status, errors) == (0, "") and "Trained to step 2" in output
 
 
+@pytest.mark.slow
 def test_a_run_is_evaluated_and_what_is_wrong_is_said(command, tmp_path):
     assert run(command(*STUB, "--train_itr=1"))[0] == 0
     evaluate = [sys.executable, os.path.join(SCRIPTS, "evaluate.py"), "--results_dir", str(tmp_path / "out")]
@@ -239,6 +243,7 @@ def test_a_run_is_evaluated_and_what_is_wrong_is_said(command, tmp_path):
     assert "There is no run '3'" in refused(run([*evaluate, "--run=3"]))
 
 
+@pytest.mark.slow
 def test_nothing_finite_stops_with_a_sentence_and_the_last_good_checkpoint(command, resume, tmp_path):
     flags = (*STUB, "--train_itr=6", "--opt=sgd", "--learning_rate=1e30", "--save_itr=1", "--schedule=1")
     sentence = refused(run(command(*flags)))
