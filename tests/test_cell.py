@@ -39,9 +39,8 @@ class Stream:
                 np.full(SHAPE, 0.1, np.float32), **sizes, disc_step_bias=0.5, prop_step_bias=1.0
             )
             images, noise = self.fed
-            self.whole = model(
-                images, FrameNoise(*[step._replace(presence=step.presence[..., 0]) for step in noise])
-            )
+            noise = FrameNoise(*[step._replace(presence=step.presence[..., 0]) for step in noise])
+            self.whole = model(images, noise)
             self.cell = model.cell
             self.first_state = self.cell.initial_state(R)
             self.fed_state = tf.nest.map_structure(

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Initial values: a function of seed and name alone."""
 
+import functools
+
 import numpy as np
 import pytest
 import sonnet as snt
@@ -15,6 +17,7 @@ from sqair.model.sqair import mlp_sqair
 SIZES = dict(n_steps_per_image=2, n_what=4, n_units=1, glimpse_size=5)
 
 
+@functools.lru_cache(maxsize=None)
 def values(seed=0, before=False, compact=True, lean=True, model=True):
     """Initial values by name, of the model or of a layer of Sonnet's."""
     with (LeanGraph() if lean else tf.Graph()).as_default():

@@ -192,6 +192,7 @@ def test_what_cannot_be_resumed_is_said(command, resume, tmp_path):
     assert "Variable prior/unused has shape [2] in" in refused(run(resume(*STUB, "--train_itr=3")))
 
 
+@pytest.mark.slow
 def test_nothing_of_a_run_folder_is_executed(command, resume, tmp_path):
     assert run(command("--train_itr=1", "--save_itr=0", "--log_itr=0", "--fig_itr=0", *TINY))[0] == 0
     folder = folder_of(tmp_path)
