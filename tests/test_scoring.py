@@ -196,7 +196,7 @@ def test_the_number_of_discoveries(case, scores):
 
 
 def test_the_discovery_prior_is_asked_about_what_was_found_and_expected(case, scores):
-    """Empty slots take part in what is expected; the first frame is told from later ones."""
+    """Empty slots take part in what is expected; the first frame differs from later ones."""
     log_p, found = scores.discovery.log_p, case.found
     assert_close(log_p.what, found * case.discovered.what[..., 0])
     assert_close(log_p.where, found * case.discovered.where[..., 0])
