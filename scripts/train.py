@@ -19,12 +19,13 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 from sqair import cli, config_files
 from sqair.errors import UserError
 from sqair.training import runs
-from sqair.training.settings import ESTIMATORS, OPTIMISERS, Settings, from_flags
+from sqair.training.settings import DECAYS, ESTIMATORS, OPTIMISERS, Settings, from_flags
 
 CONFIG_FLAGS = ("data_config", "model_config")
 # Flags that say where a run is and how it is started; they are not part of it.
 RUN_FLAGS = ("results_dir", "run_name", "resume", "resume_run", "test_run", "gpu", *CONFIG_FLAGS)
 CHANGEABLE = ("learning_rate", "clip_norm", "seed", "train_itr", "report_loss_every", "log_itr", "fig_itr")
+CHANGEABLE += ("decay", "decay_from", "warmup_itr")
 CHANGEABLE += ("save_itr", "eval_on_train", "eval_size_fraction", "log_at_start", "num_threads", "debug")
 CHANGEABLE += ("data_dir", *CONFIG_FLAGS)  # sizes and contents are compared instead: files may move
 TEST_RUN = {"run_name": "test_run", "train_itr": 4, "report_loss_every": 1, "log_itr": 2, "fig_itr": 2}
@@ -64,6 +65,20 @@ with cli.group("Training"):
         [str(part) for part in Settings().schedule],
         "Parts of train_itr, in proportion; the rate is divided by 3 at the end of each but the last.",
     )
+    flags.DEFINE_enum(
+        "decay",
+        Settings().decay,
+        DECAYS,
+        "How the rate falls. steps: by the schedule, as the original's; cosine: half a cosine down to a hundredth.",
+    )
+    define("decay_from", "Update at which the cosine begins; it ends at train_itr.")
+    define("warmup_itr", "Updates over which the rate rises from 0 at first; 0: none.")
+    flags.DEFINE_string(
+        "init_from",
+        "",
+        "Folder of a run, or path of a checkpoint, whose weights a new run starts with; its step, optimiser and"
+        " settings are not taken over.",
+    )
     define("l2", "Weight of half the sum of squares of all parameters in the loss.")
     define("clip_norm", "Largest global norm of the gradient; 0: no limit.")
     flags.DEFINE_enum(
@@ -87,6 +102,7 @@ with cli.group("Reports"):
 
 
 def main(flags, data_config, model_config):
+    from sqair.training import checkpoints
     from sqair.training import loop as training  # imports TensorFlow, which `gpu` has to precede
     from sqair.training.graph import TrainingGraph
 
@@ -110,7 +126,8 @@ def main(flags, data_config, model_config):
     def make_model():
         return model_config.load(flags, mean_image)
 
-    graph = TrainingGraph(make_model, data.train, settings, checkpoint)
+    weights = checkpoints.of_run_or_path(flags.init_from) if flags.init_from and not checkpoint else None
+    graph = TrainingGraph(make_model, data.train, settings, checkpoint, weights)
     if run is None:  # only now: wrong flags leave no folder behind
         run = runs.create(flags.results_dir, flags.run_name)
         run.copy_configs(configs)

@@ -136,3 +136,11 @@ def test_other_sizes_are_refused_by_name(model, tmp_path):
     with pytest.raises(UserError, match="X holds no variable count"):
         checkpoints.load(*model, {"a/weights": values["a/weights"]}, "X")
     np.testing.assert_array_equal(model[0].run(model[1])[0], before[0])
+
+
+def test_a_run_or_a_path_stands_for_a_checkpoint(tmp_path):
+    with pytest.raises(UserError, match="nowhere is incomplete: .* name the folder of a run"):
+        checkpoints.of_run_or_path(str(tmp_path / "nowhere"))
+    (tmp_path / "checkpoints").mkdir()
+    with pytest.raises(UserError, match="name the folder of a run with a complete checkpoint"):
+        checkpoints.of_run_or_path(str(tmp_path))

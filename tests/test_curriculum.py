@@ -4,6 +4,7 @@ import pytest
 import tensorflow.compat.v1 as tf
 
 from sqair.training import curriculum
+from sqair.training.settings import Settings
 
 
 def lengths_oracle(steps, seq_len, stage_itr, data_seq_len):
@@ -43,13 +44,30 @@ def test_sequence_length(seq_len, stage_itr):
 
 
 @pytest.mark.parametrize("schedule", [(4, 6, 10), (1,), (), (1, 1), (0.5, 3, 2, 1)])
-def test_learning_rate(schedule):
+def test_learning_rate_by_steps(schedule):
     steps = [0, 1, 399, 400, 999, 1000, 1001, 1999, 2000, 10**7]
-    found = over_steps(lambda step: curriculum.learning_rate(step, 1e-5, schedule, 2000), steps)
+    found = over_steps(lambda step: curriculum.by_steps(step, 1e-5, schedule, 2000), steps)
     np.testing.assert_allclose(found, rates_oracle(steps, 1e-5, schedule, 2000), rtol=1e-6)
 
 
 def test_the_default_schedule_divides_at_a_fifth_and_at_half():
     assert curriculum.schedule_ends((4, 6, 10), 2000000) == [400000, 1000000]
-    found = over_steps(lambda step: curriculum.learning_rate(step, 9.0, (4, 6, 10), 20), [0, 3, 4, 9, 10, 19])
+    found = over_steps(lambda step: curriculum.by_steps(step, 9.0, (4, 6, 10), 20), [0, 3, 4, 9, 10, 19])
     assert found == [9, 9, 3, 3, 1, 1]
+
+
+def test_a_cosine_stays_falls_and_ends_at_a_hundredth():
+    steps = [0, 99, 100, 150, 200, 250, 300, 10**7]
+    found = over_steps(lambda step: curriculum.cosine(step, 2.0, 100, 300), steps)
+    falling = [0.5 * (1 + np.cos(np.pi * share)) for share in (0, 0, 0, 0.25, 0.5, 0.75, 1, 1)]
+    np.testing.assert_allclose(found, [2 * (0.01 + 0.99 * part) for part in falling], rtol=1e-5)
+    assert found[0] == found[2] == 2.0
+
+
+@pytest.mark.parametrize("decay, at_300", [("steps", 1 / 3), ("cosine", 0.505)])
+def test_the_rate_rises_first_and_falls_as_asked(decay, at_300):
+    asked = Settings(learning_rate=1.0, warmup_itr=4, schedule=(1, 2), train_itr=600, decay=decay)
+    found = over_steps(lambda step: curriculum.learning_rate(step, asked), [0, 1, 3, 300])
+    np.testing.assert_allclose(found, [0.25, 0.5, 1, at_300], rtol=1e-3)
+    original = over_steps(lambda step: curriculum.learning_rate(step, Settings()), [0, 10**6])
+    np.testing.assert_allclose(original, [1e-5, 1e-5 / 9])

@@ -10,8 +10,8 @@ from stub_model import H, StubDataset, StubModel, W
 from sqair.errors import UserError
 from sqair.evaluation.evaluator import Evaluator
 from sqair.model.sqair import mlp_sqair
+from sqair.training import checkpoints, settings
 from sqair.training import graph as training_graph
-from sqair.training import settings
 from sqair.training.settings import Settings
 
 MOST_NODES = 8_000  # of the original's 21,788
@@ -115,4 +115,23 @@ def test_the_graph_of_a_default_training_is_small():
     with graph.graph.as_default():
         starts = [variable.initializer.inputs[1].name for variable in tf.global_variables()]
     assert len(set(starts)) == len(starts)  # they are fed, each for its own variable
+    graph.close()
+
+
+def test_a_start_takes_the_weights_of_a_checkpoint_and_nothing_else(tmp_path):
+    trained = training_graph.TrainingGraph(StubModel, StubDataset(6), SETTINGS)
+    trained.update(False)
+    checkpoint = checkpoints.of_run_or_path(trained.save(str(tmp_path), rolling=False))
+    assert checkpoint.step == 1
+    graph = training_graph.TrainingGraph(StubModel, StubDataset(6), SETTINGS, weights=checkpoint)
+    values, before = graph.values(), trained.values()
+    assert graph.step == values["global_step"] == 0
+    for name, value in values.items():
+        if name.startswith(("decoder", "discovery", "prior")):
+            np.testing.assert_array_equal(value, before[name], err_msg=name)
+    assert [name for name in values if "RMSProp" in name and not np.array_equal(values[name], before[name])]
+    other = functools.partial(StubModel, n_what=3)
+    with pytest.raises(UserError, match="prior/unused has shape"):
+        training_graph.TrainingGraph(other, StubDataset(6), SETTINGS, weights=checkpoint)
+    trained.close()
     graph.close()

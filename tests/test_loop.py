@@ -7,7 +7,7 @@ import pytest
 from stub_model import StubDataset, StubModel
 
 from sqair.errors import UserError
-from sqair.training import checkpoints, runs
+from sqair.training import checkpoints, diagnosis, runs
 from sqair.training import graph as training_graph
 from sqair.training import loop as training
 from sqair.training.reporting import read_metrics
@@ -173,3 +173,13 @@ def test_going_back_to_an_earlier_step_removes_later_figures(start):
     start(run.folder, train_itr=5, log_itr=0, fig_itr=2)
     kept = [name for name in names if "-6" not in name]
     assert sorted(os.listdir(run.figures)) == sorted([*kept, "mine-99.png"])
+
+
+def test_what_goes_wrong_is_said_while_it_trains(start, capsys, monkeypatch):
+    """With slots that no more than half of are in use, "always full" is what a limit of a tenth calls it."""
+    monkeypatch.setattr(diagnosis, "FULL", 0.1)
+    monkeypatch.setattr(training, "Diagnosis", lambda n_steps: diagnosis.Diagnosis(n_steps, window=2))
+    start(stage_itr=0)
+    (warning,) = [line for line in capsys.readouterr().out.splitlines() if "Warning" in line]
+    assert warning.startswith("Warning at step 2: all slots are always full")
+    assert "`disc_step_bias`" in warning and warning.endswith(".")

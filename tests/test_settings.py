@@ -21,6 +21,9 @@ from sqair.training.settings import Settings
         ({"k_particles": 1}, "`k_particles=1` leaves no other particle .* `estimator=reference"),
         ({"k_particles": 1, "estimator": "vimco"}, "`k_particles=1` .* `estimator=vimco"),
         ({"seed": -1}, "`seed=-1"),
+        ({"warmup_itr": -1}, "`warmup_itr=-1"),
+        ({"decay": "linear"}, "`decay=linear` .* steps, cosine"),
+        ({"decay_from": 10, "train_itr": 10}, "`decay_from=10` .* below `train_itr=10`"),
     ],
 )
 def test_settings_that_cannot_work_are_refused(changes, sentence):

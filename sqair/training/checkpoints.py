@@ -135,6 +135,25 @@ def latest(folder, on_damaged=None):
     return None
 
 
+def of_run_or_path(source):
+    """The `Checkpoint` that a run's folder, its last complete one, or a checkpoint's path stands for.
+
+    Raises:
+        UserError: if there is none.
+    """
+    folder = os.path.join(source, "checkpoints")
+    found = latest(folder) if os.path.isdir(folder) else None
+    if found is not None:
+        return found
+    try:
+        values = read(source)
+    except ValueError as error:
+        raise UserError(
+            f"{str(error).rstrip('.')}; name the folder of a run with a complete checkpoint, or a checkpoint's path."
+        ) from None
+    return Checkpoint(source, int(values.get("global_step", 0)), values)
+
+
 def load(session, variables, values, source):
     """Sets variables of a session, without adding to its graph.
 

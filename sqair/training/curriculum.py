@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What changes while a model trains: sequence length and learning rate, as functions of the step."""
 
+import math
+
 import tensorflow.compat.v1 as tf
 
 RATE_DIVISOR = 3.0
+LAST_RATE = 0.01  # share of the rate that a cosine ends at
 
 
 def sequence_length(step, seq_len, stage_itr, data_seq_len):
@@ -25,7 +28,34 @@ def sequence_length(step, seq_len, stage_itr, data_seq_len):
     return tf.cast(tf.minimum(seq_len + step // stage_itr, data_seq_len), tf.int32)
 
 
-def learning_rate(step, base, schedule, train_itr):
+def learning_rate(step, settings):
+    """The rate of the next update: a linear rise, then steps or half a cosine.
+
+    Args:
+        step: scalar int64, updates done so far.
+        settings: has `learning_rate`, `schedule`, `train_itr`, `warmup_itr`, `decay` and `decay_from`, see
+            `sqair.training.settings.Settings`.
+
+    Returns:
+        Scalar float32.
+    """
+    if settings.decay == "cosine":
+        rate = cosine(step, settings.learning_rate, settings.decay_from, settings.train_itr)
+    else:
+        rate = by_steps(step, settings.learning_rate, settings.schedule, settings.train_itr)
+    if not settings.warmup_itr:
+        return rate
+    return rate * tf.minimum(tf.cast(step + 1, tf.float32) / settings.warmup_itr, 1.0)
+
+
+def cosine(step, base, decay_from, train_itr):
+    """The rate `base` until `decay_from`, then half a cosine down to a hundredth of it at `train_itr`."""
+    progress = tf.cast(step - decay_from, tf.float32) / float(train_itr - decay_from)
+    falling = 0.5 * (1.0 + tf.cos(math.pi * tf.clip_by_value(progress, 0.0, 1.0)))
+    return base * (LAST_RATE + (1.0 - LAST_RATE) * falling)
+
+
+def by_steps(step, base, schedule, train_itr):
     """A rate that is divided by 3 at the end of each part of the schedule but the last.
 
     Args:

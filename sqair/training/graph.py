@@ -34,9 +34,12 @@ def make_optimiser(name, learning_rate):
 
 
 class TrainingGraph:
-    """Model, loss, gradients and optimiser with their session. `step` is the number of updates done."""
+    """Model, loss, gradients and optimiser with their session.
 
-    def __init__(self, make_model, dataset, settings, checkpoint=None):
+    `step` is the number of updates done, `n_steps` the number of the model's slots.
+    """
+
+    def __init__(self, make_model, dataset, settings, checkpoint=None, weights=None):
         """Builds the graph and initialises it, ready for the next update.
 
         Args:
@@ -44,9 +47,10 @@ class TrainingGraph:
             dataset: `SequenceDataset` to train on.
             settings: `sqair.training.settings.Settings`.
             checkpoint: `sqair.training.checkpoints.Checkpoint` to go on from; None to start.
+            weights: `Checkpoint` whose weights a start begins with instead of random ones.
 
         Raises:
-            UserError: if the checkpoint is one of a model of other sizes.
+            UserError: if a checkpoint is one of a model of other sizes.
         """
         self._dataset, self._settings = dataset, settings
         self.step = 0 if checkpoint is None else checkpoint.step
@@ -59,6 +63,8 @@ class TrainingGraph:
             self.session.run([tf.global_variables_initializer(), self._iterator.initializer])
             if checkpoint is not None:
                 checkpoints.load(self.session, tf.global_variables(), checkpoint.values, checkpoint.path)
+            elif weights is not None:
+                checkpoints.load(self.session, self._weights, weights.values, weights.path)
 
     @property
     def names(self):
@@ -131,16 +137,16 @@ class TrainingGraph:
         self._seq_len = curriculum.sequence_length(
             self._global_step, settings.seq_len, settings.stage_itr, self._dataset.seq_len
         )
-        rate = curriculum.learning_rate(
-            self._global_step, settings.learning_rate, settings.schedule, settings.train_itr
-        )
+        rate = curriculum.learning_rate(self._global_step, settings)
         with initial_values.keyed_by_name():
             model = make_model()
+        self.n_steps = model.n_steps
         sample = noise.draw(
             settings.seed, self._global_step, "train", self._seq_len, settings.batch_size, settings.k_particles,
             model.n_steps, model.n_what,
         )  # fmt: skip
         self._result, _ = evaluation.forward(model, batch, self._seq_len, sample, settings)
+        self._weights = [variable for variable in tf.global_variables() if variable is not global_step]
         variables = tf.trainable_variables()
         pairs = [
             (gradient, variable)

@@ -15,6 +15,7 @@ from sqair import files
 from sqair.errors import UserError
 from sqair.evaluation.evaluator import Evaluator
 from sqair.training import checkpoints
+from sqair.training.diagnosis import Diagnosis
 from sqair.training.graph import NonFiniteError
 from sqair.training.reporting import BATCH, TRAIN, VALID, Console, Metrics, TensorBoard
 
@@ -90,6 +91,7 @@ class _Session:
         self._tensorboard = TensorBoard(run.events, last_step)
         _remove_figures_after(graph.step, run.figures)
         self._console = Console(settings.train_itr, graph.step)
+        self._diagnosis = Diagnosis(graph.n_steps)
 
     def train(self):
         """Updates until the end or a signal, and saves."""
@@ -105,6 +107,8 @@ class _Session:
             if due:
                 self._console.heartbeat(graph.step, numbers)
                 self._write(BATCH, numbers)
+                for symptom in self._diagnosis.add(numbers):
+                    self._console.line(f"Warning at step {graph.step}: {symptom}.")
             self._between_updates()
         if graph.step != self._saved_step:
             self._save(rolling=bool(self._stop))

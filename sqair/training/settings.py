@@ -7,6 +7,7 @@ from sqair.errors import UserError
 
 OPTIMISERS = ("rmsprop", "adam", "sgd")
 ESTIMATORS = ("reference", "vimco", "reinforce")
+DECAYS = ("steps", "cosine")
 ESTIMATORS_WITH_BASELINE = ("reference", "vimco")
 
 
@@ -21,6 +22,9 @@ class Settings(NamedTuple):
     opt: str = "rmsprop"
     learning_rate: float = 1e-5
     schedule: Tuple[float, ...] = (4, 6, 10)
+    decay: str = "steps"  # or "cosine", which the original does not have
+    decay_from: int = 0  # where the cosine begins
+    warmup_itr: int = 0  # updates over which the rate rises, 0: none
     l2: float = 0.0
     clip_norm: float = 0.0  # 0: off
     estimator: str = "reference"
@@ -66,13 +70,25 @@ def check(settings):
     """
     for name in ("batch_size", "k_particles", "train_itr", "report_loss_every"):
         _require(getattr(settings, name) >= 1, name, settings, "at least 1")
-    for name in ("seq_len", "stage_itr", "log_itr", "fig_itr", "save_itr", "seed", "num_threads"):
+    for name in (
+        "seq_len",
+        "stage_itr",
+        "log_itr",
+        "fig_itr",
+        "save_itr",
+        "seed",
+        "num_threads",
+        "warmup_itr",
+    ):
         _require(getattr(settings, name) >= 0, name, settings, "at least 0")
     for name in ("l2", "clip_norm"):
         _require(getattr(settings, name) >= 0, name, settings, "0 (off) or a positive number")
     _require(settings.seed < 2**31, "seed", settings, "below 2147483648")
     _require(settings.learning_rate > 0, "learning_rate", settings, "positive")
     _require(0 < settings.eval_size_fraction <= 1, "eval_size_fraction", settings, "above 0 and at most 1")
+    _require(settings.decay in DECAYS, "decay", settings, f"one of {', '.join(DECAYS)}")
+    before_end = 0 <= settings.decay_from < settings.train_itr
+    _require(before_end, "decay_from", settings, f"at least 0 and below `train_itr={settings.train_itr}`")
     _require(settings.opt in OPTIMISERS, "opt", settings, f"one of {', '.join(OPTIMISERS)}")
     _require(settings.estimator in ESTIMATORS, "estimator", settings, f"one of {', '.join(ESTIMATORS)}")
     _require(

@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Tells from what a training reports when it goes wrong in one of the known ways, and which argument to change."""
+
+import numpy as np
+
+WINDOW = 10  # reports that are looked at together
+NOTHING = 0.02  # objects per frame that count as none
+FULL = 0.98  # share of the slots that counts as all
+FALL = 30.0  # nats per frame by which the bound may lie below what it was
+
+NOTHING_FOUND = (
+    "nothing is found: {found:.2f} objects per frame in the last {reports} reports; raise `disc_step_bias`, or lower"
+    " `output_std`"
+)
+ALWAYS_FULL = (
+    "all slots are always full: {found:.2f} objects per frame in the last {reports} reports; lower `disc_step_bias` or"
+    " `prop_step_bias`, or raise `output_std`"
+)
+NOT_PROPAGATED = (
+    "nothing is propagated: {found:.2f} objects per frame are found, each anew, in the last {reports} reports; lower"
+    " `learning_rate`, or raise `prop_step_bias` and `prop_prior_step_bias`"
+)
+BOUND_FALLS = (
+    "the bound falls: {bound:.0f} nats per frame in the last {reports} reports, after {best:.0f} for as many frames;"
+    " lower `learning_rate`, set `clip_norm`, or use `estimator=vimco`"
+)
+
+
+class Diagnosis:
+    """Remembers the reports of training batches; `add` tells what has begun to go wrong since the report before."""
+
+    def __init__(self, n_steps, window=WINDOW):
+        """Args: n_steps: int N, slots; window: int, reports that are looked at together."""
+        self._n_steps, self._window, self._reports, self._known = n_steps, window, [], set()
+        self._seq_len, self._best = None, -np.inf
+
+    def add(self, numbers):
+        """Takes a report.
+
+        Args:
+            numbers: mapping with "seq_len", "normalised_iwae", "raw_num_steps", "raw_num_prop_steps" of one batch.
+
+        Returns:
+            List of sentences, arguments between backticks; each symptom is told once, until it is gone.
+        """
+        if numbers["seq_len"] != self._seq_len:  # bounds of other lengths do not compare
+            self._seq_len, self._reports, self._best = numbers["seq_len"], [], -np.inf
+        self._reports = self._reports[-self._window + 1 :] + [numbers]
+        if len(self._reports) < self._window:
+            return []
+        mean = {name: np.mean([report[name] for report in self._reports]) for name in numbers}
+        found, kept, bound = mean["raw_num_steps"], mean["raw_num_prop_steps"], mean["normalised_iwae"]
+        self._best = max(self._best, bound)
+        symptoms = {
+            NOTHING_FOUND: found < NOTHING,
+            ALWAYS_FULL: found > FULL * self._n_steps,
+            NOT_PROPAGATED: self._seq_len > 1 and found > 10 * NOTHING and kept < NOTHING * found,
+            BOUND_FALLS: bound < self._best - FALL,
+        }
+        here = {text for text, holds in symptoms.items() if holds}
+        new, self._known = here - self._known, here
+        values = dict(found=found, reports=self._window, bound=bound, best=self._best)
+        return [text.format(**values) for text in symptoms if text in new]

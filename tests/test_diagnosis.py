@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What goes wrong is told once, with what to change; what goes well is not spoken of."""
+
+import pytest
+
+from sqair.training.diagnosis import Diagnosis
+
+N, WINDOW = 3, 4
+GOOD = dict(seq_len=3, normalised_iwae=500.0, raw_num_steps=1.1, raw_num_prop_steps=0.7)
+
+
+def told(reports):
+    """The sentences after each report."""
+    diagnosis = Diagnosis(N, WINDOW)
+    return [diagnosis.add(report) for report in reports]
+
+
+def test_a_good_training_is_not_spoken_of():
+    rising = [dict(GOOD, normalised_iwae=100.0 * i) for i in range(9)]
+    noisy = [dict(GOOD, normalised_iwae=500.0 + 20 * (-1) ** i, raw_num_steps=0.1 + i % 2) for i in range(9)]
+    assert not any(told(rising) + told(noisy))
+
+
+@pytest.mark.parametrize(
+    "wrong, words",
+    [
+        (dict(raw_num_steps=0.001, raw_num_prop_steps=0.0), ["nothing is found", "`disc_step_bias`"]),
+        (dict(raw_num_steps=3.0, raw_num_prop_steps=2.0), ["all slots are always full", "`disc_step_bias`"]),
+        (dict(raw_num_steps=1.5, raw_num_prop_steps=0.01), ["nothing is propagated", "`learning_rate`"]),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_each_symptom_is_told_once_until_it_is_gone(wrong, words):
+    bad = dict(GOOD, **wrong)
+    sentences = told([bad] * 7 + [GOOD] * 5 + [bad] * 5)
+    at = [i for i, found in enumerate(sentences) if found]
+    assert at == [3, 15]
+    for sentence in sentences[3] + sentences[15]:
+        assert all(word in sentence for word in words), sentence
+
+
+def test_a_bound_that_falls_is_told_with_what_it_was():
+    falling = [dict(GOOD, normalised_iwae=bound) for bound in [500] * 4 + [480] * 4 + [440] * 4]
+    sentences = told(falling)
+    at = [i for i, found in enumerate(sentences) if found]
+    assert len(at) == 1 and at[0] > 8
+    (sentence,) = sentences[at[0]]
+    assert "the bound falls" in sentence and "after 500" in sentence and "`clip_norm`" in sentence
+
+
+def test_bounds_of_other_lengths_are_not_compared():
+    longer = [dict(GOOD, seq_len=3 + i // 6, normalised_iwae=500.0 - 60 * (i // 6)) for i in range(24)]
+    assert not any(told(longer))
+
+
+def test_one_frame_has_nothing_to_propagate():
+    assert not any(told([dict(GOOD, seq_len=1, raw_num_prop_steps=0.0)] * 6))
