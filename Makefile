@@ -16,7 +16,7 @@ setup:  ## make or update .venv
 demo: setup  ## make a small data set, train on it, write a figure (under 6 minutes on 2 cores)
 	@$(PYTHON_VENV) scripts/demo.py
 
-test: setup  ## the tests, without the slow ones (4 minutes on 2 cores)
+test: setup  ## the tests, without the slow ones (5 minutes on 2 cores)
 	@$(TESTS) -m "not slow"
 
 test-all: setup  ## all tests (half an hour on 2 cores)
