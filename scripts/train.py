@@ -29,7 +29,7 @@ CHANGEABLE += ("decay", "decay_from", "warmup_itr")
 CHANGEABLE += ("save_itr", "eval_on_train", "eval_size_fraction", "log_at_start", "num_threads", "debug")
 CHANGEABLE += ("data_dir", *CONFIG_FLAGS)  # sizes and contents are compared instead: files may move
 TEST_RUN = {"run_name": "test_run", "train_itr": 4, "report_loss_every": 1, "log_itr": 2, "fig_itr": 2}
-TEST_RUN.update(save_itr=2, eval_size_fraction=1e-6, log_at_start=True)
+TEST_RUN.update(save_itr=2, eval_size_fraction=1e-6, log_at_start=True, decay_from=0)
 
 
 def define(name, help_text):
@@ -172,32 +172,44 @@ def describe(data):
 def expanded(argv):
     """The command line, with what `--resume` and `--test_run` imply put before the flags that were given.
 
+    What stands before the last lone `--` are a shell script's own flags: both come after them.
     Sets the visible CUDA devices, too: nothing has imported TensorFlow yet.
     """
+    start = len(argv) - argv[::-1].index("--") if "--" in argv else 1
+    defaults, given = [word for word in argv[1:start] if word != "--"], argv[start:]
+    try:
+        if early_flags(argv[:1] + given).test_run:
+            defaults += as_words(TEST_RUN)
+        early = early_flags(argv[:1] + defaults + given)
+    except flags.Error:
+        return argv[:1] + defaults + given  # `cli.run` says what is wrong
+    if early["gpu"].present or "CUDA_VISIBLE_DEVICES" not in os.environ:
+        os.environ["CUDA_VISIBLE_DEVICES"] = early.gpu
+    if early.resume or early.resume_run:
+        folder = runs.find(early.results_dir, early.run_name, early.resume_run)
+        stored = runs.read_json(os.path.join(folder, "flags.json"))
+        implied = {name: value for name, value in stored.items() if is_setting(name)}
+        configs = [name for name in CONFIG_FLAGS if not early[name].present]
+        implied.update((name, runs.recorded_config(folder, name)) for name in configs)
+        defaults += as_words(implied)
+    return argv[:1] + defaults + given
+
+
+def early_flags(argv):
+    """The flags that say where a run is and how it is started, read before the others are known."""
     early = flags.FlagValues()
     for name in RUN_FLAGS:
         early[name] = flags.FLAGS[name]
     early.set_gnu_getopt(True)
-    try:
-        early(argv, known_only=True)
-    except flags.Error:
-        return argv  # `cli.run` says what is wrong
-    if early["gpu"].present or "CUDA_VISIBLE_DEVICES" not in os.environ:
-        os.environ["CUDA_VISIBLE_DEVICES"] = early.gpu
-    implied = dict(TEST_RUN) if early.test_run else {}
-    if early.resume or early.resume_run:
-        run_name = (
-            implied.get("run_name", early.run_name) if not early["run_name"].present else early.run_name
-        )
-        folder = runs.find(early.results_dir, run_name, early.resume_run)
-        stored = runs.read_json(os.path.join(folder, "flags.json"))
-        implied.update((name, value) for name, value in stored.items() if is_setting(name))
-        configs = [name for name in CONFIG_FLAGS if not early[name].present]
-        implied.update((name, runs.recorded_config(folder, name)) for name in configs)
-    words = [
-        f"--{k}={','.join(v) if isinstance(v, list) else v}" for k, v in implied.items() if v is not None
+    early(argv, known_only=True)
+    return early
+
+
+def as_words(values):
+    """Flags as they are written on a command line: list of str."""
+    return [
+        f"--{k}={','.join(v) if isinstance(v, list) else v}" for k, v in values.items() if v is not None
     ]
-    return argv[:1] + words + argv[1:]
 
 
 def is_setting(name):

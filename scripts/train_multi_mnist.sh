@@ -10,4 +10,4 @@ if [ -z "$python" ] || ! command -v "$python" >/dev/null; then
   echo "There is no $root/.venv; run scripts/setup.sh first, or set PYTHON to one that has the requirements." >&2
   exit 2
 fi
-exec "$python" "$root/scripts/train.py" --results_dir=results --run_name=multi_mnist "$@"
+exec "$python" "$root/scripts/train.py" --results_dir=results --run_name=multi_mnist -- "$@"

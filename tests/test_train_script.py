@@ -307,6 +307,22 @@ def test_a_file_size_limit_is_said_and_what_was_saved_stays(command, resume, tmp
     assert files_of(folder) == before
 
 
+def test_what_resume_and_test_run_imply_stands_between_the_flags_of_a_shell_script_and_the_users(command, tmp_path):
+    of_script = ("--run_name=fast", "--train_itr=9", "--l2=0.5", "--seed=3", "--")
+    assert run(command(*of_script, *STUB, "--test_run", "--log_itr=0", "--seed=4", "--l2=0.25"))[0] == 0
+    folder = str(tmp_path / "out" / "test_run" / "1")
+
+    def used(*names):
+        with open(os.path.join(folder, "flags.json")) as file:
+            stored = json.load(file)
+        return [stored[name] for name in names]
+
+    assert used("train_itr", "log_itr", "seed", "l2") == [4, 0, 4, 0.25]
+    again = ("--", "--run_name=test_run", *STUB, "--resume", "--train_itr=5")
+    assert run(command(*of_script, *again))[0] == 0  # l2, which may not change, is the run's
+    assert used("train_itr", "log_itr", "seed", "l2") == [5, 0, 4, 0.25]
+
+
 def test_help_is_grouped(command):
     status, output, errors = run(command(*STUB, "--help"))
     assert (status, errors) == (0, "")
@@ -334,19 +350,14 @@ def test_a_killed_run_goes_on_on_several_threads(command, resume, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_test_run_of_the_shell_script(data_dir, tmp_path):
-    script = os.path.join(SCRIPTS, "train_multi_mnist.sh")
-    arguments = [
-        script,
-        "--test_run",
-        "--data_dir",
-        data_dir,
-        "--results_dir",
-        str(tmp_path),
-        *TINY,
-        *QUICK[:2],
-    ]
+@pytest.mark.parametrize("name", ["train_multi_mnist.sh", "train_fast.sh"])
+def test_a_test_run_of_a_shell_script(data_dir, tmp_path, name):
+    flags = ("--test_run", "--data_dir", data_dir, "--results_dir", str(tmp_path), *TINY, *QUICK[:2])
     done = subprocess.run(
-        arguments, env=dict(environment(), PYTHON=sys.executable), capture_output=True, text=True
+        [os.path.join(SCRIPTS, name), *flags],
+        env=dict(environment(), PYTHON=sys.executable),
+        capture_output=True,
+        text=True,
     )
     assert (done.returncode, done.stderr) == (0, "")
+    assert ("4", "valid") in rows(str(tmp_path / "test_run" / "1"))
