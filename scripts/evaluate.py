@@ -1,11 +1,12 @@
 #!/usr/bin/env python
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Evaluates a trained model on a part of its data set, with the code that evaluates during training.
+"""Evaluates checkpoints of a run or a trained model: bounds, likelihood, counts, with standard errors over sequences.
 
-On a terminal, a bar on standard error shows the batches done, how many there are in a second, and the time left.
+Prints a table, and keeps the numbers, also by frame, in evaluation.json and evaluation.csv in the folder of the run.
+What is known is not computed again, and an evaluation that was cut goes on where it was. On a terminal, a bar on
+standard error shows the sequences done and the time left.
 """
 
-import functools
 import json
 import os
 import sys
@@ -22,40 +23,63 @@ flags.DEFINE_string("results_dir", "results", "Where runs are.")
 flags.DEFINE_string("run_name", "multi_mnist", "Name of the run.")
 flags.DEFINE_string("run", "", "Which run of that name, by number or folder; the last by default.")
 flags.DEFINE_string("checkpoint", None, "Path of a checkpoint; the last complete one of the run by default.")
+flags.DEFINE_integer(
+    "every", 0, "Evaluate every n-th checkpoint that the run has kept, and the last.", lower_bound=0
+)
 flags.DEFINE_enum("split", "valid", ["train", "valid"], "Which part of the data set.")
-flags.DEFINE_float("fraction", 1.0, "Share of its sequences to evaluate on.")
+flags.DEFINE_integer("num_sequences", 0, "How many of its sequences, the first ones; 0: all.", lower_bound=0)
 flags.DEFINE_integer("seq_len", 0, "Frames of each sequence; 0: all.", lower_bound=0)
 flags.DEFINE_integer("k_particles", None, "Particles; as trained by default.", lower_bound=1)
+flags.DEFINE_integer(
+    "particles_at_once", 50, "Most particles in memory at once; they come in equal parts.", lower_bound=1
+)
 flags.DEFINE_integer("batch_size", None, "Sequences at a time; as trained by default.", lower_bound=1)
 flags.DEFINE_string("data", None, "Folder of a data set to use instead of the one it was trained on.")
 flags.DEFINE_string(
     "data_config", None, "Config file of the data; as trained by default, if it is the package's."
 )
 flags.DEFINE_string("model_config", None, "Config file of the model; likewise.")
-flags.DEFINE_boolean("json", False, "Print JSON.")
+flags.DEFINE_string("output", None, "Folder for evaluation.json and evaluation.csv; the run's by default.")
+flags.DEFINE_boolean("json", False, "Print JSON instead of tables.")
 
 
 def main(flags):
-    if not 0 < flags.fraction <= 1:
-        raise UserError(f"`fraction={flags.fraction}` is refused: it must be above 0 and at most 1.")
+    if flags.checkpoint and flags.every:
+        raise UserError(
+            "`checkpoint` and `every` exclude each other: name one checkpoint, or take several of a run."
+        )
     from tqdm import tqdm
 
-    from sqair.evaluation import evaluator as evaluation
+    from sqair.evaluation import evaluations, evaluator
+    from sqair.training import checkpoints
 
-    changes = dict(k_particles=flags.k_particles, batch_size=flags.batch_size, data_dir=flags.data)
+    folder = runs.find(flags.results_dir, flags.run_name, flags.run)
+    store = evaluations.Evaluations(flags.output or folder)
+    paths = [flags.checkpoint or folder]
+    if flags.every:
+        paths = checkpoints.every(os.path.join(folder, "checkpoints"), flags.every) or paths
+    particles = flags.k_particles or runs.read_json(os.path.join(folder, "flags.json"))["k_particles"]
+    parts = evaluations.parts_of(particles, flags.particles_at_once)
+    changes = dict(k_particles=particles // parts, batch_size=flags.batch_size, data_dir=flags.data)
     changes.update(data_config=flags.data_config, model_config=flags.model_config)
     changes = {name: value for name, value in changes.items() if value is not None}
-    folder = runs.find(flags.results_dir, flags.run_name, flags.run)
-    evaluator, step = evaluation.open_run(folder, flags.checkpoint, **changes)
-    # Without a terminal, `disable=None` shows no bar.
-    bar = functools.partial(tqdm, unit="batch", dynamic_ncols=True, disable=None)
-    numbers = evaluator.evaluate(flags.split, flags.fraction, flags.seq_len or None, progress=bar)
+    model, entries = None, []
+    for path in paths:
+        checkpoint = checkpoints.of_run_or_path(path)
+        if model is None:
+            model, _ = evaluator.open_run(folder, checkpoint, **changes)
+        else:
+            model.load(checkpoint.values, checkpoint.path)
+        request = evaluations.make_request(
+            model, checkpoint, parts, flags.split, flags.num_sequences, flags.seq_len
+        )
+        # Without a terminal, `disable=None` shows no bar.
+        with tqdm(total=request.sequences, unit="sequence", dynamic_ncols=True, disable=None) as bar:
+            entries.append(evaluations.evaluate(model, request, parts, store, bar))
+        if not flags.json:
+            print(evaluations.table(entries[-1]), flush=True)
     if flags.json:
-        print(json.dumps(dict(numbers, step=step, split=flags.split), indent=2))
-    else:
-        print(f"{folder} after {'an unknown number of' if step is None else step} updates, {flags.split}:")
-        for name, value in numbers.items():
-            print(f"  {name:16} {value:.6g}")
+        print(json.dumps(entries, indent=2))
 
 
 if __name__ == "__main__":

@@ -207,9 +207,7 @@ def early_flags(argv):
 
 def as_words(values):
     """Flags as they are written on a command line: list of str."""
-    return [
-        f"--{k}={','.join(v) if isinstance(v, list) else v}" for k, v in values.items() if v is not None
-    ]
+    return [f"--{k}={','.join(v) if isinstance(v, list) else v}" for k, v in values.items() if v is not None]
 
 
 def is_setting(name):

@@ -70,6 +70,10 @@ class StubDataset:
         if poisoned is not None:
             self.images[poisoned] = np.nan
 
+    def mean_image(self):
+        """The first frame: of use as a start, and as a fingerprint."""
+        return self.images[0, 0]
+
     def batches(self, batch_size, seed=None, start=0, repeat=True):
         """In order, whatever the seed."""
         n = self.num_sequences

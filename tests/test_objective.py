@@ -115,7 +115,7 @@ def test_loss_is_the_estimators_of_log_weights_summed_over_time(estimator):
         weights, reference_bounds.importance_weights(numbers.log_weights()), rtol=1e-4, atol=1e-6
     )
     images = np.repeat(numbers.images, 2, axis=1)
-    expected = np.mean((images - numbers.canvas) ** 2, axis=(0, 2, 3, 4)).reshape(3, 2)
+    expected = np.mean((images - numbers.canvas) ** 2, axis=(2, 3, 4)).reshape(T, 3, 2)
     np.testing.assert_allclose(error, expected, rtol=1e-5)
 
 

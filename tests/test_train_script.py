@@ -196,7 +196,7 @@ def test_what_cannot_be_resumed_is_said(command, resume, tmp_path):
 def test_nothing_of_a_run_folder_is_executed(command, resume, tmp_path):
     assert run(command("--train_itr=1", "--save_itr=0", "--log_itr=0", "--fig_itr=0", *TINY))[0] == 0
     folder = folder_of(tmp_path)
-    evaluate = [sys.executable, os.path.join(SCRIPTS, "evaluate.py"), f"--run={folder}", "--fraction=0.1"]
+    evaluate = [sys.executable, os.path.join(SCRIPTS, "evaluate.py"), f"--run={folder}", "--num_sequences=3"]
     attack = os.path.join(folder, "configs", "model_config.py")
     with open(attack, "w") as file:
         file.write("import os; os._exit(99)")
@@ -231,17 +231,6 @@ def test_a_config_of_the_user_has_to_be_named_again(command, resume, tmp_path):
     moved = os.path.join(folder, "configs", "model_config.py")
     status, output, errors = run(resume("--train_itr=2", "--model_config", moved))
     assert (status, errors) == (0, "") and "Trained to step 2" in output
-
-
-@pytest.mark.slow
-def test_a_run_is_evaluated_and_what_is_wrong_is_said(command, tmp_path):
-    assert run(command(*STUB, "--train_itr=1"))[0] == 0
-    evaluate = [sys.executable, os.path.join(SCRIPTS, "evaluate.py"), "--results_dir", str(tmp_path / "out")]
-    evaluate += STUB[:2]
-    status, output, errors = run([*evaluate, "--k_particles=1", "--json"])
-    assert (status, errors) == (0, "") and json.loads(output)["step"] == 1
-    assert "Checkpoint nowhere is incomplete" in refused(run([*evaluate, "--checkpoint=nowhere"]))
-    assert "There is no run '3'" in refused(run([*evaluate, "--run=3"]))
 
 
 @pytest.mark.slow
@@ -307,7 +296,9 @@ def test_a_file_size_limit_is_said_and_what_was_saved_stays(command, resume, tmp
     assert files_of(folder) == before
 
 
-def test_what_resume_and_test_run_imply_stands_between_the_flags_of_a_shell_script_and_the_users(command, tmp_path):
+def test_what_resume_and_test_run_imply_stands_between_the_flags_of_a_shell_script_and_the_users(
+    command, tmp_path
+):
     of_script = ("--run_name=fast", "--train_itr=9", "--l2=0.5", "--seed=3", "--")
     assert run(command(*of_script, *STUB, "--test_run", "--log_itr=0", "--seed=4", "--l2=0.25"))[0] == 0
     folder = str(tmp_path / "out" / "test_run" / "1")

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Evaluation in a graph of its own: the same code after a checkpoint of a training and offline."""
 
+import itertools
 import math
 import os
 from concurrent import futures
 from typing import Any, NamedTuple
 
+import numpy as np
 import tensorflow.compat.v1 as tf
 from attrdict import AttrDict
 from orderedattrdict import AttrDict as OrderedAttrDict
@@ -16,11 +18,13 @@ from sqair.engine import initial_values
 from sqair.engine.lean_graph import LeanGraph
 from sqair.engine.unroll import STREAMS
 from sqair.errors import UserError
+from sqair.evaluation import sequence_statistics
 from sqair.model import noise
 from sqair.model.spatial_transformer import boxes_from_logits
 from sqair.training import checkpoints, objective, runs
 from sqair.training.settings import from_flags as settings_from_flags
 
+NUM_SEEDS = 2**31  # seeds are below
 ROUNDING = 1e-6  # of a share times a number of sequences: 0.07 of 100 are 7
 
 
@@ -80,7 +84,7 @@ def open_run(folder, checkpoint=None, **changes):
 
     Args:
         folder: str, a run folder.
-        checkpoint: str, path of a checkpoint; the last complete one of the run by default.
+        checkpoint: path of a checkpoint, or a `Checkpoint`; the last complete one of the run by default.
         changes: flags to use instead of the run's, e.g. `data_dir` or `k_particles`; `data_config` and `model_config`
             for a run that was made with config files that do not come with the package.
 
@@ -97,22 +101,13 @@ def open_run(folder, checkpoint=None, **changes):
         config_files.load(changes.get(name) or runs.recorded_config(folder, name))
         for name in ("data_config", "model_config")
     )
-    if checkpoint is None:
-        found = checkpoints.latest(os.path.join(folder, "checkpoints"))
-        if found is None:
-            raise UserError(f"Run {folder} has no complete checkpoint.")
-        checkpoint, values = found.path, found.values
-    else:
-        try:
-            values = checkpoints.read(checkpoint)
-        except ValueError as error:
-            raise UserError(str(error)) from None
+    if not isinstance(checkpoint, checkpoints.Checkpoint):
+        checkpoint = checkpoints.of_run_or_path(checkpoint or folder)
     data = data_config.load(flags)
     mean_image = data.train.mean_image()
     evaluator = Evaluator(lambda: model_config.load(flags, mean_image), data, settings_from_flags(flags))
-    evaluator.load(values, checkpoint)
-    step = values.get("global_step")
-    return evaluator, None if step is None else int(step)
+    evaluator.load(checkpoint.values, checkpoint.path)
+    return evaluator, checkpoint.step
 
 
 class Evaluator:
@@ -126,7 +121,7 @@ class Evaluator:
             data: mapping of split -> `SequenceDataset`, all of the same sizes.
             settings: `sqair.training.settings.Settings`.
         """
-        self._data, self._settings = data, settings
+        self.data, self.settings = data, settings
         self._openers = {}  # what `_open` is called with -> operation
         self._graph = LeanGraph()
         with self._graph.as_default():
@@ -168,37 +163,68 @@ class Evaluator:
         Raises:
             UserError: if the sequences are shorter than `seq_len`.
         """
-        dataset, batch_size = self._data[split], self._settings.batch_size
-        if seq_len and seq_len > dataset.seq_len:
-            raise UserError(f"`seq_len={seq_len}` is refused: the sequences have {dataset.seq_len} frames.")
-        num_sequences = max(math.ceil(fraction * dataset.num_sequences - ROUNDING), 1)
-        num_batches = math.ceil(num_sequences / batch_size)
-        self._open(split, batch_size, num_sequences)
-        fetches = self._sequences, dict(self._result.scalars)
-        feed = {self._seq_len: seq_len or dataset.seq_len}
-
-        def results(pool):
-            for first in range(0, num_batches, STREAMS):
-                if should_stop():
-                    return
-                together = min(STREAMS, num_batches - first)
-                yield from pool.map(lambda _: self._session.run(fetches, feed), range(together))
-
-        with futures.ThreadPoolExecutor(STREAMS) as pool:  # a batch keeps one core busy
-            found = [result for _, result in zip(progress(range(num_batches)), results(pool))]
+        num_sequences = self.num_sequences(split, fraction)
+        fetches = dict(self._result.scalars)
+        batches = self._batches(fetches, split, num_sequences, seq_len, should_stop=should_stop)
+        num_batches = math.ceil(num_sequences / self.settings.batch_size)
+        found = [result for _, result in zip(progress(range(num_batches)), batches)]
         if len(found) < num_batches:
             return None
-        found.sort(key=lambda result: result[0][0])
         return OrderedAttrDict(
             (name, sum(len(batch) * float(scalars[name]) for batch, scalars in found) / num_sequences)
             for name in self._result.scalars
         )
 
+    def num_sequences(self, split, fraction=1.0):
+        """The number of sequences that a share of a split amounts to, rounded up."""
+        return max(math.ceil(fraction * self.data[split].num_sequences - ROUNDING), 1)
+
+    def statistics(self, split, num_sequences, seq_len=None, parts=1, start=0):
+        """What the model makes of each of the first sequences of a split, batch by batch.
+
+        Args:
+            split: str, which data set.
+            num_sequences: int.
+            seq_len: int, frames of each sequence; all by default.
+            parts: int, how many times to draw the settings' number of particles, and to join them.
+            start: int, the first sequence, a multiple of the batch size.
+
+        Yields:
+            `SequenceStatistics` of arrays, `[T, B]`, of one batch after the other.
+
+        Raises:
+            UserError: if the sequences are shorter than `seq_len`.
+        """
+        results = self._batches(self._statistics, split, num_sequences, seq_len, parts, start)
+        while True:
+            found = [part for _, part in itertools.islice(results, parts)]
+            if not found:
+                return
+            yield sequence_statistics.join_particles(found)
+
+    def _batches(self, fetches, split, num_sequences, seq_len, parts=1, start=0, should_stop=lambda: False):
+        """The sequences' numbers and what is fetched of each batch, in order; each part of a batch by itself."""
+        dataset, batch_size = self.data[split], self.settings.batch_size
+        if seq_len and seq_len > dataset.seq_len:
+            raise UserError(f"`seq_len={seq_len}` is refused: the sequences have {dataset.seq_len} frames.")
+        self._open(split, batch_size, num_sequences, parts, start)
+        fetches = self._part, self._sequences, fetches
+        feed = {self._seq_len: seq_len or dataset.seq_len}
+        num_runs = math.ceil((num_sequences - start) / batch_size) * parts
+        with futures.ThreadPoolExecutor(STREAMS) as pool:  # a batch keeps one core busy
+            for first in range(0, num_runs, STREAMS):
+                if should_stop():
+                    return
+                together = range(min(STREAMS, num_runs - first))
+                done = pool.map(lambda _: self._session.run(fetches, feed), together)
+                for _, sequences, found in sorted(done, key=lambda run: (run[1][0], run[0])):
+                    yield sequences, found
+
     def stepper(self, split):
         """A function that evaluates the next of endless full batches of a split and returns its scalars."""
-        self._open(split, self._settings.batch_size)
+        self._open(split, self.settings.batch_size)
         scalars = dict(self._result.scalars)
-        return lambda: self._session.run(scalars, {self._seq_len: self._data[split].seq_len})
+        return lambda: self._session.run(scalars, {self._seq_len: self.data[split].seq_len})
 
     @property
     def graph_nodes(self):
@@ -207,35 +233,36 @@ class Evaluator:
 
     def predict(self, split, num_sequences, seq_len=None):
         """What the model sees in the first sequences of a split: a `Prediction`."""
-        dataset = self._data[split]
-        num_sequences = min(num_sequences, dataset.num_sequences)
-        self._open(split, num_sequences, num_sequences)
-        return self._session.run(self._prediction, {self._seq_len: seq_len or dataset.seq_len})
+        num_sequences = min(num_sequences, self.data[split].num_sequences)
+        seen = [found for _, found in self._batches(self._prediction, split, num_sequences, seq_len)]
+        return Prediction(*(np.concatenate(field, axis=1) for field in zip(*seen)))
 
     def close(self):
         """Frees the session."""
         self._session.close()
 
     def _build(self, make_model):
-        settings = self._settings
-        dataset = self._numbered(next(iter(self._data)), settings.batch_size, 1)
+        settings = self.settings
+        dataset = self._numbered(next(iter(self.data)), settings.batch_size, 1)
         with tf.device("/cpu:0"):
             self._iterator = tf.data.Iterator.from_structure(
                 tf.data.get_output_types(dataset), tf.data.get_output_shapes(dataset)
             )
-            self._sequences, batch = self._iterator.get_next()
+            self._part, self._sequences, batch = self._iterator.get_next()
         self._seq_len = tf.placeholder(tf.int32, [], "seq_len")
         with initial_values.keyed_by_name():
             model = make_model()
+        seed = settings.seed + self._part * NUM_SEEDS  # every part of the particles has noise of its own
         sample = noise.draw_by_sequence(
-            settings.seed, self._sequences, self._seq_len, settings.k_particles, model.n_steps, model.n_what
+            seed, self._sequences, self._seq_len, settings.k_particles, model.n_steps, model.n_what
         )
         self._result, batch = forward(model, batch, self._seq_len, sample, settings)
+        self._statistics = sequence_statistics.of_result(self._result, batch, model.n_steps)
         self._prediction = self._predict(batch)
         return tf.global_variables()
 
     def _predict(self, batch):
-        settings, outputs = self._settings, self._result.outputs
+        settings, outputs = self.settings, self._result.outputs
         steps = outputs.steps
         particle = noise.resample(self._result.importance_weights, settings.seed, self._sequences)
         rows = tf.range(tf.size(particle)) * settings.k_particles + particle
@@ -256,23 +283,24 @@ class Evaluator:
             true_presence=batch.presence,
         )
 
-    def _open(self, split, batch_size, num_sequences=None):
-        """Lets the iterator start with the first sequence of a split; what it adds to the graph is used again."""
-        key = split, batch_size, num_sequences
+    def _open(self, *key):
+        """Lets the iterator start as `_numbered` says; what it adds to the graph is used again."""
         if key not in self._openers:
             with self._graph.as_default():
                 self._openers[key] = self._iterator.make_initializer(self._numbered(*key))
         self._session.run(self._openers[key])
 
-    def _numbered(self, split, batch_size, num_sequences):
-        """`tf.data.Dataset` of batches with the numbers of their sequences, `[B]` int64, which key the noise.
+    def _numbered(self, split, batch_size, num_sequences=None, parts=1, start=0):
+        """`tf.data.Dataset` of batches, each as often as there are parts.
 
-        Of the first `num_sequences` once, the last batch may be smaller; of all for ever if that is None.
+        With a batch come the part's number, int64, and those of its sequences, `[B]` int64, which key the noise. Of
+        the first `num_sequences` once, from `start` on, the last batch may be smaller; of all for ever if that is None.
         """
-        dataset = self._data[split]
-        batches = dataset.batches(batch_size, repeat=num_sequences is None)
+        dataset = self.data[split]
+        first_batch = start // batch_size
+        batches = dataset.batches(batch_size, start=first_batch, repeat=num_sequences is None)
         if num_sequences is not None:
-            batches = batches.take(-(-num_sequences // batch_size))
+            batches = batches.take(-(-num_sequences // batch_size) - first_batch)
 
         def numbered(index, batch):
             first = index * batch_size
@@ -282,4 +310,8 @@ class Evaluator:
             last = tf.minimum(last, num_sequences)
             return tf.range(first, last), batch.first_sequences(last - first)
 
-        return batches.enumerate().map(numbered)
+        def repeated(*numbered_batch):
+            again = tf.data.Dataset.from_tensors(numbered_batch).repeat(parts)
+            return again.enumerate().map(lambda part, numbered_batch: (part, *numbered_batch))
+
+        return batches.enumerate(first_batch).map(numbered).flat_map(repeated)

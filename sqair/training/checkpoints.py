@@ -6,6 +6,7 @@ Its name without these endings is called its path here. There are two kinds: `mo
 `rolling-<step>`, of which only the latest is kept.
 """
 
+import hashlib
 import os
 import re
 import shutil
@@ -27,7 +28,7 @@ class Checkpoint(NamedTuple):
     """A complete checkpoint of a run and what it holds."""
 
     path: str
-    step: int
+    step: int  # updates, None if a checkpoint named by its path does not say
     values: dict  # variable name -> array
 
 
@@ -151,7 +152,24 @@ def of_run_or_path(source):
         raise UserError(
             f"{str(error).rstrip('.')}; name the folder of a run with a complete checkpoint, or a checkpoint's path."
         ) from None
-    return Checkpoint(source, int(values.get("global_step", 0)), values)
+    step = values.get("global_step")
+    return Checkpoint(source, None if step is None else int(step), values)
+
+
+def every(folder, n):
+    """The paths of every n-th checkpoint that a folder keeps for good, and of the last, by step."""
+    kept = sorted(
+        (step, path) for step, path in _listed(folder) if os.path.basename(path).startswith(PERMANENT)
+    )
+    return [path for i, (_, path) in enumerate(kept, 1) if i % n == 0 or i == len(kept)]
+
+
+def digest(values):
+    """A short fingerprint of a checkpoint's values: str."""
+    found = hashlib.sha256()
+    for name, value in sorted(values.items()):
+        found.update(name.encode() + np.ascontiguousarray(value).tobytes())
+    return found.hexdigest()[:16]
 
 
 def load(session, variables, values, source):

@@ -21,7 +21,7 @@ class ModelResult(NamedTuple):
     scalars: Any  # OrderedDict of scalars to report
     log_weights: Any  # [B, K] nats
     importance_weights: Any  # [B, K], rows sum to one
-    squared_error: Any  # [B, K] mean over time and pixels
+    squared_error: Any  # [T, B, K] mean over pixels
 
 
 def loss_and_report(model, batch, k_particles, noise, estimator="reference", l2=0.0):
@@ -53,7 +53,7 @@ def _result(outputs, batch, k_particles, estimator, l2):
     weights = bounds.importance_weights(log_weights)
     squared_error = _squared_error(outputs.canvas, batch.images, k_particles)
     scalars = _scalars(outputs.steps, outputs.log_likelihood, squared_error, batch, log_weights, weights)
-    return ModelResult(outputs, loss, scalars, log_weights, weights, tf.reduce_mean(squared_error, axis=0))
+    return ModelResult(outputs, loss, scalars, log_weights, weights, squared_error)
 
 
 def _squared_error(canvas, images, k_particles):

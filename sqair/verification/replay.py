@@ -143,7 +143,7 @@ def named_outputs(result, k_particles):
         "step_log_prob": steps.discrete_log_q,
         "num_steps_per_sample": count(latents.presence),
         "num_step_accuracy": scalars["num_step_acc"],
-        "mse_per_sample": result.squared_error,
+        "mse_per_sample": tf.reduce_mean(result.squared_error, axis=0),
     }
     for kind, its in (("prop", steps.propagation), ("disc", steps.discovery)):
         named["num_{}_steps_per_sample".format(kind)] = count(its.presence)

@@ -1,0 +1,279 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Evaluations of checkpoints: carried out, resumed where they were cut, kept in a folder, and shown as tables.
+
+evaluation.json         what was found, one entry for each checkpoint and way of evaluating
+evaluation.csv          the same, a row for each number
+evaluation.partial.npz  what is known of an evaluation that is not complete
+"""
+
+import csv
+import json
+import math
+import os
+import time
+import zipfile
+from collections import OrderedDict
+from typing import NamedTuple
+
+import numpy as np
+
+from sqair.errors import UserError
+from sqair.evaluation import sequence_statistics
+from sqair.evaluation.sequence_statistics import SequenceStatistics
+from sqair.files import atomic_write
+from sqair.training import checkpoints
+
+JSON, CSV, PARTIAL = "evaluation.json", "evaluation.csv", "evaluation.partial.npz"
+KEEP_SECONDS = 60.0  # between copies of what is known
+PER_FRAME, PER_SEQUENCE = "nats per frame", "nats per sequence"
+TITLES = OrderedDict(
+    normalised_iwae=("IWAE bound", PER_FRAME),
+    normalised_vae=("ELBO", PER_FRAME),
+    data_ll=("log-likelihood", PER_FRAME),
+    kl=("KL divergence", PER_FRAME),
+    mse=("squared error", "mean over pixels"),
+    ess=("effective sample size", "particles"),
+    num_steps=("objects", "per frame"),
+    num_disc_steps=("discoveries", "per frame"),
+    num_prop_steps=("propagations", "per frame"),
+    num_step_acc=("right count of all objects", "share of frames"),
+    visible_step_acc=("right count of visible objects", "share of frames"),
+)
+
+
+class Request(NamedTuple):
+    """What is evaluated; two that are equal give the same numbers."""
+
+    checkpoint: str  # its name
+    step: int  # updates, None if it does not say
+    weights: str  # digest of its values
+    data: str  # digest of the data
+    split: str
+    sequences: int
+    frames: int
+    particles: int
+    seed: int
+
+
+def make_request(evaluator, checkpoint, parts, split, num_sequences=0, seq_len=0):
+    """The `Request` to evaluate a `Checkpoint` on the first sequences of a split, or all, in full length by default.
+
+    Raises:
+        UserError: if there are not as many sequences or frames.
+    """
+    data, settings = evaluator.data[split], evaluator.settings
+    for name, value, most in (
+        ("num_sequences", num_sequences, data.num_sequences), ("seq_len", seq_len, data.seq_len)
+    ):  # fmt: skip
+        if value > most:
+            raise UserError(f"`{name}={value}` is refused: the {split} data has {most}.")
+    sizes = repr((data.num_sequences, data.seq_len, data.image_shape))
+    return Request(
+        checkpoint=os.path.basename(checkpoint.path),
+        step=checkpoint.step,
+        weights=checkpoints.digest(checkpoint.values),
+        data=checkpoints.digest({sizes: data.mean_image()}),
+        split=split,
+        sequences=num_sequences or data.num_sequences,
+        frames=seq_len or data.seq_len,
+        particles=settings.k_particles * parts,
+        seed=settings.seed,
+    )
+
+
+def parts_of(k_particles, at_once):
+    """In how many equal parts particles come, the fewest with at most `at_once` each."""
+    return next(p for p in range(1, k_particles + 1) if k_particles % p == 0 and k_particles <= p * at_once)
+
+
+class Evaluations:
+    """The evaluations that a folder keeps."""
+
+    def __init__(self, folder):
+        """Takes the folder, which must exist."""
+        self.folder = folder
+
+    def entries(self):
+        """All that is known: list of dict, fields of `Request` and what was found.
+
+        Raises:
+            UserError: if the file is damaged.
+        """
+        path = self._path(JSON)
+        if not os.path.exists(path):
+            return []
+        try:
+            with open(path) as file:
+                entries = json.load(file)["evaluations"]
+            for entry in entries:
+                entry["estimates"].items()
+                _request_of(entry)
+            return entries
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise UserError(
+                f"{path} cannot be read as evaluations ({type(error).__name__}: {error}); move it away to begin anew."
+            ) from None
+
+    def find(self, request):
+        """The entry of a request, None if it was not evaluated yet."""
+        return next((entry for entry in self.entries() if _request_of(entry) == request), None)
+
+    def add(self, entry):
+        """Writes both files anew with one entry more, which replaces that of the same request."""
+        others = [old for old in self.entries() if _request_of(old) != _request_of(entry)]
+        entries = sorted([*others, entry], key=lambda e: (e["step"] or 0, e["particles"], e["sequences"]))
+        with atomic_write(self._path(JSON)) as file:
+            json.dump({"evaluations": entries}, file, indent=1)
+            file.write("\n")
+        with atomic_write(self._path(CSV)) as file:
+            csv.writer(file).writerows(_rows(entries))
+
+    def keep(self, request, statistics):
+        """Writes down what is known of a request: `SequenceStatistics` of its first sequences."""
+        with atomic_write(self._path(PARTIAL), "wb") as file:
+            np.savez_compressed(file, request=json.dumps(request), **statistics._asdict())
+
+    def begun(self, request):
+        """What is known of a request that was cut, `SequenceStatistics`; None if nothing is."""
+        try:
+            with np.load(self._path(PARTIAL), allow_pickle=False) as stored:
+                if Request(*json.loads(str(stored["request"]))) != request:
+                    return None
+                return SequenceStatistics(*(stored[name] for name in SequenceStatistics._fields))
+        except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):  # none, or damaged
+            return None
+
+    def forget(self):
+        """Removes what is known of an evaluation that was cut."""
+        if os.path.exists(self._path(PARTIAL)):
+            os.remove(self._path(PARTIAL))
+
+    def _path(self, name):
+        return os.path.join(self.folder, name)
+
+
+def evaluate(evaluator, request, parts, evaluations, progress):
+    """Carries a request out, from where it was cut, unless it is known already.
+
+    Args:
+        evaluator: `sqair.evaluation.evaluator.Evaluator` with the checkpoint's values.
+        request: `Request`.
+        parts: int, in how many parts the particles are drawn.
+        evaluations: `Evaluations` to look in and to add to.
+        progress: an object with `update(number of sequences)`.
+
+    Returns:
+        The entry: dict of the request's fields, "estimates" (name -> dict of mean, standard_error, by_frame and
+        by_frame_error), "confusion" and "visible_confusion" (lists of rows, frames by true and found number).
+    """
+    found = evaluations.find(request)
+    if found is not None:
+        progress.update(request.sequences)
+        return found
+    begun = evaluations.begun(request)
+    done = [] if begun is None else [begun]
+    count = 0 if begun is None else begun.true_count.shape[1]
+    kept = time.time()
+    try:
+        progress.update(count)
+        for batch in evaluator.statistics(request.split, request.sequences, request.frames, parts, count):
+            done.append(batch)
+            count += batch.true_count.shape[1]
+            progress.update(batch.true_count.shape[1])
+            if time.time() - kept > KEEP_SECONDS:
+                evaluations.keep(request, sequence_statistics.join_sequences(done))
+                kept = time.time()
+    finally:
+        if done and count < request.sequences:
+            evaluations.keep(request, sequence_statistics.join_sequences(done))
+    entry = _entry(request, sequence_statistics.join_sequences(done))
+    evaluations.add(entry)
+    evaluations.forget()
+    return entry
+
+
+def _entry(request, statistics):
+    estimates = sequence_statistics.summarise(statistics, request.particles)
+    return dict(
+        request._asdict(),
+        estimates=OrderedDict(
+            (name, {field: _plain(value) for field, value in estimates[name]._asdict().items()})
+            for name in TITLES
+        ),
+        confusion=sequence_statistics.confusion(statistics).tolist(),
+        visible_confusion=sequence_statistics.confusion(statistics, visible=True).tolist(),
+    )
+
+
+def _plain(value):
+    """Lists and numbers, None for what is not finite: JSON has no other way to say it."""
+    if isinstance(value, np.ndarray):
+        return [_plain(x) for x in value.tolist()]
+    return value if math.isfinite(value) else None
+
+
+def _request_of(entry):
+    return Request(*(entry[name] for name in Request._fields))
+
+
+def quantities(entry):
+    """What an entry holds, in the order of a table, the bounds per sequence first.
+
+    Args:
+        entry: dict as of `evaluate`.
+
+    Yields:
+        Tuples of name, title, unit, mean, standard error (None of a single sequence), and list by frame.
+    """
+    for name in ("normalised_iwae", "normalised_vae"):
+        estimate, frames = entry["estimates"][name], entry["frames"]
+        error = estimate["standard_error"]
+        sums = np.cumsum(estimate["by_frame"]).tolist()
+        scaled = None if error is None else error * frames
+        yield (
+            name.replace("normalised_", ""),
+            TITLES[name][0],
+            PER_SEQUENCE,
+            estimate["mean"] * frames,
+            scaled,
+            sums,
+        )
+    for name, (title, unit) in TITLES.items():
+        estimate = entry["estimates"][name]
+        yield name, title, unit, estimate["mean"], estimate["standard_error"], estimate["by_frame"]
+
+
+def _rows(entries):
+    frames = max(entry["frames"] for entry in entries)
+    yield [
+        *Request._fields,
+        "name",
+        "unit",
+        "mean",
+        "standard_error",
+        *(f"frame_{t + 1}" for t in range(frames)),
+    ]
+    for entry in entries:
+        for name, _, unit, mean, error, by_frame in quantities(entry):
+            yield [*_request_of(entry), name, unit, mean, error, *by_frame]
+
+
+def table(entry):
+    """An entry as text for a terminal."""
+    updates = "an unknown number of" if entry["step"] is None else f"{entry['step']:,}"
+    lines = [
+        f"{entry['checkpoint']} after {updates} updates: {entry['sequences']:,} {entry['split']} sequences of"
+        f" {entry['frames']} frames, K = {entry['particles']:,}",
+        f"  {'':48}{'mean':>10} {'std. error':>11} {'first frame':>12} {'last frame':>12}",
+    ]
+    for _, title, unit, mean, error, by_frame in quantities(entry):
+        shown = "" if error is None else f"{error:.2g}"
+        lines.append(
+            f"  {title + ', ' + unit:48}{mean:>10.5g} {shown:>11} {by_frame[0]:>12.5g} {by_frame[-1]:>12.5g}"
+        )
+    for name, what in (("confusion", "objects"), ("visible_confusion", "visible objects")):
+        found = [f"found {n}" for n in range(len(entry[name][0]))]
+        lines.append(f"  {'frames with':18}" + "".join(f"{text:>10}" for text in found))
+        for true, row in enumerate(entry[name]):
+            lines.append(f"    {true} {what:14}" + "".join(f"{value:>10.0f}" for value in row))
+    return "\n".join(lines)

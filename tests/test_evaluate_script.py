@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from sqair.data import mnist, moving_mnist
+
+TESTS = os.path.dirname(os.path.abspath(__file__))
+SCRIPTS = os.path.join(os.path.dirname(TESTS), "scripts")
+MODEL = f"--model_config={os.path.join(TESTS, 'stub_config.py')}"
+
+
+def call(script, *flags):
+    command = [sys.executable, os.path.join(SCRIPTS, script), *flags]
+    environment = {**os.environ, "PYTHONPATH": TESTS, "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    return done.returncode, done.stdout, done.stderr
+
+
+@pytest.fixture(scope="module")
+def run_folder(tmp_path_factory):
+    """A run of four updates with checkpoints after each, and its data."""
+    root = tmp_path_factory.mktemp("evaluate")
+    options = moving_mnist.Options(canvas_size=(30, 28), digit_scale=0.5, seq_len=4)
+    moving_mnist.create(
+        str(root / "set"), mnist.load_bundle(), options, num_train=8, num_valid=6, num_workers=1
+    )
+    flags = (
+        "--train_itr=4",
+        "--save_itr=1",
+        "--log_itr=0",
+        "--fig_itr=0",
+        "--batch_size=4",
+        "--k_particles=2",
+    )
+    places = (f"--data_dir={root / 'set'}", f"--results_dir={root}", "--report_loss_every=1")
+    assert call("train.py", MODEL, *flags, *places)[0] == 0
+    return str(root / "multi_mnist" / "1")
+
+
+def test_every_second_checkpoint_is_evaluated_once(run_folder):
+    flags = (f"--run={run_folder}", MODEL, "--every=2", "--k_particles=4", "--particles_at_once=2")
+    status, output, errors = call("evaluate.py", *flags)
+    assert (status, errors) == (0, "")
+    for step in (2, 4):
+        assert f"model-{step} after {step} updates: 6 valid sequences of 4 frames, K = 4" in output
+    assert "model-3" not in output
+    path = os.path.join(run_folder, "evaluation.json")
+    with open(path) as file:
+        stored = json.load(file)["evaluations"]
+    assert [entry["step"] for entry in stored] == [2, 4]
+    before = os.stat(path)
+    status, again, _ = call("evaluate.py", *flags, "--json")
+    assert status == 0 and json.loads(again) == stored and os.stat(path).st_mtime_ns == before.st_mtime_ns
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "flags, sentence",
+    [
+        (["--num_sequences=7"], "--num_sequences=7 is refused: the valid data has 6."),
+        (["--seq_len=9"], "--seq_len=9 is refused: the valid data has 4."),
+        (["--every=1", "--checkpoint=x"], "--checkpoint and --every exclude each other"),
+        (["--checkpoint=nowhere"], "Checkpoint nowhere is incomplete"),
+        (["--run=3"], "There is no run '3'"),
+        (
+            ["--output=/nowhere/at/all", "--num_sequences=1"],
+            "/nowhere/at/all/evaluation.json cannot be written",
+        ),
+    ],
+)
+def test_what_cannot_be_is_refused_in_a_sentence(run_folder, flags, sentence):
+    status, output, errors = call("evaluate.py", f"--run={run_folder}", MODEL, *flags)
+    assert status == 2 and output == "" and errors.startswith(sentence) and errors.count("\n") == 1
