@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from sqair.errors import UserError
+from sqair.evaluation import curves, visualization
+
+SCRIPT = os.path.join(
+    os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "scripts", "plot_training.py"
+)
+METRICS = """step,source,normalised_iwae,num_step_acc
+100,batch,1,0.1
+100,valid,400,0.5
+200,valid,500,0.75
+"""
+
+
+@pytest.fixture
+def run(tmp_path):
+    (tmp_path / "metrics.csv").write_text(METRICS)
+    return str(tmp_path)
+
+
+def test_validation_is_drawn_against_updates(run):
+    figure = curves.training_figure(
+        {"a": curves.read(run), "b": curves.read(os.path.join(run, "metrics.csv"))}
+    )
+    bound, accuracy = figure.axes
+    for line in bound.get_lines():
+        np.testing.assert_array_equal(line.get_xydata(), [[100, 400], [200, 500]])
+    np.testing.assert_array_equal(accuracy.get_lines()[0].get_ydata(), [0.5, 0.75])
+    assert [text.get_text() for text in accuracy.get_legend().get_texts()] == ["a", "b"]
+    assert bound.get_ylim()[1] > 500 and visualization.to_array(figure).shape[2] == 3
+
+
+def test_lines_are_told_apart(run):
+    axes = curves.training_figure({str(i): curves.read(run) for i in range(curves.MOST_RUNS)}).axes[0]
+    assert len({(line.get_color(), line.get_linestyle()) for line in axes.get_lines()}) == curves.MOST_RUNS
+    with pytest.raises(UserError, match="11 runs cannot be told apart"):
+        curves.training_figure({str(i): curves.read(run) for i in range(11)})
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"step,source\n1,valid\n", b"a,b\n1,2\n", b"step,source\nx,valid\n", b"\xff\xfe\n"]
+)
+def test_what_is_no_training_is_refused(tmp_path, content):
+    (tmp_path / "metrics.csv").write_bytes(content)
+    with pytest.raises(UserError, match=r"metrics.csv (holds no validation numbers|cannot be read)"):
+        curves.read(str(tmp_path))
+
+
+def test_the_script_writes_a_png(run, tmp_path):
+    def call(*flags):
+        done = subprocess.run([sys.executable, SCRIPT, *flags], capture_output=True, text=True)
+        return done.returncode, done.stderr
+
+    output = str(tmp_path / "x.png")
+    assert call(f"--runs={run}", "--labels=seed 0", f"--output={output}") == (0, "")
+    with open(output, "rb") as file:
+        assert file.read(4) == b"\x89PNG"
+    status, errors = call(f"--runs={run},{run}", "--labels=a")
+    assert status == 2 and errors.startswith("--labels has 1 names for 2 --runs") and errors.count("\n") == 1
+    assert call()[0] == 2
