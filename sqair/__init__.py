@@ -15,6 +15,7 @@ _PUBLIC = {
     "SequenceBatch": "data.pipeline",
     "SequenceDataset": "data.pipeline",
     "SequenceOutputs": "model.structures",
+    "Tracker": "evaluation.tracker",
     "UserError": "errors",
     "loss_and_report": "training.objective",
     "mlp_sqair": "model.sqair",

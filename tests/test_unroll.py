@@ -79,14 +79,15 @@ def test_unrolled_is_a_loop(streams, batch_size):
         lambda x: tf.placeholder_with_default(x, (None, batch_size) + x.shape[2:]), inputs
     )
     cell = Cell()
-    outputs = unroll(cell, fed, K, streams)
+    outputs, states = unroll(cell, fed, K, streams)
     rows = batch_size and batch_size * K
     assert outputs.state.shape.as_list() == [None, rows, 3]
     assert [x.shape.as_list() for x in outputs.parts] == [[None, rows, 2, 3], [None, rows, 2, 1]]
     weights = np.random.RandomState(1).normal(size=(3, 3)).astype(np.float32)
     gradient = tf.gradients(tf.reduce_sum(tf.square(outputs.parts[0])), cell.weights)[0]
-    outputs, gradient = run([outputs, gradient], {cell.weights: weights})
+    outputs, gradient, states = run([outputs, gradient, states], {cell.weights: weights})
     expected = by_a_loop(inputs, weights)
+    np.testing.assert_allclose(np.concatenate(states), expected[-1], atol=1e-5)
     np.testing.assert_allclose(outputs.state, expected, atol=1e-5)
     np.testing.assert_allclose(outputs.parts[0], np.stack([expected, 2 * expected], 2), atol=1e-5)
     np.testing.assert_allclose(outputs.parts[1][..., 0], outputs.parts[0][..., 0])
@@ -100,3 +101,15 @@ def test_unrolled_is_a_loop(streams, batch_size):
         for sign in (1, -1)
     ]
     np.testing.assert_allclose(np.sum(gradient * direction), (losses[0] - losses[1]) / (2 * step), rtol=1e-2)
+
+
+def test_it_goes_on_from_a_state():
+    inputs, cell = values(), Cell()
+    begin, end = [
+        tf.nest.map_structure(lambda x, part=part: x[part], inputs) for part in (slice(2), slice(2, T))
+    ]
+    first, states = unroll(cell, tf.nest.map_structure(tf.constant, begin), K, streams=1)
+    second, _ = unroll(cell, tf.nest.map_structure(tf.constant, end), K, streams=2, first_state=states[0])
+    weights = np.random.RandomState(1).normal(size=(3, 3)).astype(np.float32)
+    found = run([first.state, second.state], {cell.weights: weights})
+    np.testing.assert_allclose(np.concatenate(found), by_a_loop(inputs, weights), atol=1e-5)

@@ -9,7 +9,7 @@ from sqair.engine.tensors import merge_leading, pack, size, split_leading, unpac
 STREAMS = 2  # parts of a batch that are unrolled side by side
 
 
-def unroll(cell, inputs, particles, streams=STREAMS):
+def unroll(cell, inputs, particles, streams=STREAMS, first_state=None):
     """Scans a cell over time.
 
     One loop runs the streams in turn, each with a state of its own: with two, iteration `2 t + h` is frame t of half h.
@@ -21,12 +21,14 @@ def unroll(cell, inputs, particles, streams=STREAMS):
         inputs: named tuple of (structures of) `[T, B, ...]`, float32.
         particles: int K, rows of the cell for each sequence.
         streams: int, how many if the batch can be divided by it.
+        first_state: the state before the first frame, all of it in one stream; the cell's initial one by default.
 
     Returns:
-        The cell's outputs, structure of `[T, B * K, ...]`.
+        Tuple of the cell's outputs, structure of `[T, B * K, ...]`, and the list of each stream's last state.
     """
     batch_size = size(tf.nest.flatten(inputs)[0], axis=1)
-    streams = streams if isinstance(batch_size, int) and batch_size % streams == 0 else 1
+    divisible = isinstance(batch_size, int) and batch_size % streams == 0
+    streams = streams if divisible and first_state is None else 1
     stream_size = batch_size // streams
     packed = [split_leading(merge_leading(pack(field)), stream_size) for field in inputs]
     length = tf.shape(packed[0])[0]
@@ -43,9 +45,11 @@ def unroll(cell, inputs, particles, streams=STREAMS):
         results = [array.write(index, pack(field)) for array, field in zip(results, outputs)]
         return index + 1, results, others + [next_state]
 
-    states = [cell.initial_state(stream_size * particles)] * streams
+    if first_state is None:
+        first_state = cell.initial_state(stream_size * particles)
     results = [tf.TensorArray(tf.float32, length) for _ in cell.output_size]
-    _, results, _ = tf.while_loop(lambda index, *_: index < length, step, (0, results, states))
+    loop = 0, results, [first_state] * streams
+    _, results, states = tf.while_loop(lambda index, *_: index < length, step, loop)
     rows = batch_size * particles
     fields = []
     for array, sizes in zip(results, cell.output_size):
@@ -54,4 +58,4 @@ def unroll(cell, inputs, particles, streams=STREAMS):
         width = sum(shape[-1] for shape in shapes)
         whole.set_shape([None, rows if isinstance(rows, int) else None] + shapes[0][:-1] + [width])
         fields.append(unpack(whole, sizes))
-    return type(cell.output_size)(*fields)
+    return type(cell.output_size)(*fields), states

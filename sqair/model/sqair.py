@@ -116,7 +116,7 @@ class SQAIR(snt.AbstractModule):
         with static_gradients():
             inputs = self.encode(images, noise)
             particles = size(inputs.noise.discovery.what, axis=2)
-            inferred = unroll(self.cell, inputs, particles, self._streams)
+            inferred, _ = unroll(self.cell, inputs, particles, self._streams)
             steps = self._scoring(inferred, _merge_rows(inputs.noise))
             canvas, log_likelihoods = self._decode(images, steps.latents, particles)
             log_weights = log_likelihoods + steps.log_p - steps.log_q

@@ -1,0 +1,269 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""From frames to tracks: a trained model as an online tracker, for videos of any length."""
+
+import os
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow.compat.v1 as tf
+from attrdict import AttrDict
+
+from sqair import config_files
+from sqair.engine import initial_values
+from sqair.engine.lean_graph import LeanGraph
+from sqair.engine.tensors import take_slots
+from sqair.engine.unroll import unroll
+from sqair.errors import UserError
+from sqair.evaluation.evaluator import session_config
+from sqair.evaluation.tight_boxes import tight_boxes
+from sqair.files import atomic_write
+from sqair.model import noise
+from sqair.model.spatial_transformer import boxes_from_logits
+from sqair.training import checkpoints, runs
+
+CHUNK = 32  # frames in memory at once; more are not faster
+
+
+class Tracks(NamedTuple):
+    """What the model sees in T frames: NumPy arrays, N slots a frame, present objects first."""
+
+    boxes: Any  # [T, N, 4] (y, x, h, w) in pixels: the glimpse that an object is read from and drawn into
+    tight_boxes: Any  # [T, N, 4] around what is drawn of it
+    ids: Any  # [T, N] int, an object's number from its discovery on, from 0; -1 in absent slots
+    presence: Any  # [T, N] bool
+    presence_prob: (
+        Any  # [T, N] float in [0, 1], the posterior's probability of what is present; 0 in absent slots
+    )
+    what: Any  # [T, N, Z] appearance codes, 0 in absent slots
+    where: Any  # [T, N, 4] logits (sx, sy, tx, ty), see `sqair.model.spatial_transformer`
+    glimpses: Any  # [T, N, g, g, C] what is drawn of each object
+    reconstruction: Any  # [T, H, W, C] in [0, 1]
+    first_frame: int = 0  # number of the first of the T frames in its video
+
+    def rows(self, tight=True):
+        """The present objects, frame by frame: yields (frame, id, y, x, height, width, presence_prob)."""
+        boxes = self.tight_boxes if tight else self.boxes
+        for t, n in zip(*np.nonzero(self.presence)):
+            yield (
+                self.first_frame + int(t),
+                int(self.ids[t, n]),
+                *map(float, boxes[t, n]),
+                float(self.presence_prob[t, n]),
+            )
+
+    def to_mot_csv(self, path, tight=True):
+        """Writes a file as MOTChallenge's: frame and id from 1, left, top, width, height, confidence, -1, -1, -1.
+
+        Left and top count from 1 as well.
+
+        Raises:
+            UserError: if it can't be written.
+        """
+        with atomic_write(path) as file:
+            file.writelines(mot_line(row) for row in self.rows(tight))
+
+    def to_dataframe(self, tight=True):
+        """A `pandas.DataFrame` with a row for each present object, columns as of `rows`."""
+        import pandas
+
+        columns = ["frame", "id", "y", "x", "height", "width", "presence_prob"]
+        return pandas.DataFrame(list(self.rows(tight)), columns=columns)
+
+
+def mot_line(row):
+    """A line of a MOTChallenge file from one of `Tracks.rows`."""
+    frame, object_id, y, x, height, width, confidence = row
+    return f"{frame + 1},{object_id + 1},{x + 1:.2f},{y + 1:.2f},{width:.2f},{height:.2f},{confidence:.4f},-1,-1,-1\n"
+
+
+def join(parts):
+    """One `Tracks` from several that follow each other."""
+    arrays = (np.concatenate(field) for field in list(zip(*parts))[:-1])
+    return Tracks(*arrays, parts[0].first_frame)
+
+
+class Tracker:
+    """A trained model that follows the objects of one video at a time, from its first frame on.
+
+    By default without chance: every Gaussian at its mean, every presence at its more probable value.
+    """
+
+    def __init__(self, make_model, image_shape, values, source="the checkpoint", seed=None, num_threads=0):
+        """Builds the graph.
+
+        Args:
+            make_model: callable without arguments that builds the model in the default graph.
+            image_shape: `(H, W, C)`.
+            values: dict of variable name -> array.
+            source: str, where they come from, for messages.
+            seed: int, to sample from the posterior; None to take its mode.
+            num_threads: int, 0 for one for each core.
+
+        Raises:
+            UserError: if a variable is missing or has another shape.
+        """
+        self.image_shape, self._seed = tuple(image_shape), seed
+        self._graph = LeanGraph()
+        with self._graph.as_default():
+            self._build(make_model)
+            self._session = tf.Session(config=session_config(num_threads))
+            checkpoints.load(self._session, tf.global_variables(), values, source)
+            self._first_state = self._session.run(self._start)
+        self.reset()
+
+    @classmethod
+    def from_checkpoint(cls, source, checkpoint=None, model_config=None, **options):
+        """The model of a folder: of a run, or one of `models/`.
+
+        Args:
+            source: str, the folder.
+            checkpoint: path of another checkpoint than the last complete one of the folder.
+            model_config: path or name of the config file of a model that does not come with the package.
+            options: of the constructor, e.g. `seed`.
+
+        Raises:
+            UserError: if something is missing or does not fit.
+        """
+        flags = AttrDict(runs.read_json(os.path.join(source, "flags.json")))
+        found = checkpoints.of_run_or_path(checkpoint or source)
+        config = config_files.load(model_config or runs.recorded_config(source, "model_config"))
+        mean_image = _mean_image(found)
+        return cls(
+            lambda: config.load(flags, mean_image), mean_image.shape, found.values, found.path, **options
+        )
+
+    def reset(self):
+        """Forgets the video: the next frame is the first of another."""
+        self._state, self._frame = self._first_state, 0
+
+    def track(self, frames):
+        """Follows the objects of a whole video.
+
+        Args:
+            frames: `[T, H, W]` or `[T, H, W, C]`, uint8, or float in [0, 1]; of the size that the model was trained
+                on; C is 1 or the model's.
+
+        Returns:
+            `Tracks`.
+
+        Raises:
+            UserError: if the frames do not fit.
+        """
+        return join(list(self.stream(frames)))
+
+    def stream(self, frames):
+        """As `track`, for videos that do not fit into memory.
+
+        Args:
+            frames: an iterable of frames, each as one of `track`.
+
+        Yields:
+            `Tracks` of the next frames, `CHUNK` at most.
+        """
+        self.reset()
+        chunk, count = [], 0
+        for frame in frames:
+            chunk.append(self._checked(frame))
+            if len(chunk) == CHUNK:
+                yield self._run(chunk)
+                chunk, count = [], count + CHUNK
+        if chunk:
+            yield self._run(chunk)
+        elif not count:
+            raise UserError("`frames` holds no frame; at least one is needed.")
+
+    def step(self, frame):
+        """Goes on with the next frame of a video, for live use.
+
+        Args:
+            frame: `[H, W]` or `[H, W, C]`, as one of `track`.
+
+        Returns:
+            `Tracks` of this frame, T = 1.
+        """
+        return self._run([self._checked(frame)])
+
+    def close(self):
+        """Frees the session."""
+        self._session.close()
+
+    def _run(self, frames):
+        """`Tracks` of frames that follow the last one."""
+        feed = {self._images: np.stack(frames)[:, None], self._number: self._frame}
+        feed.update(zip(tf.nest.flatten(self._state_in), tf.nest.flatten(self._state)))
+        tracks, self._state = self._session.run((self._tracks, self._state_out), feed)
+        tracks = tracks._replace(first_frame=self._frame)
+        self._frame += len(frames)
+        presence = tracks.presence > 0.5
+        return tracks._replace(
+            presence=presence,
+            ids=tracks.ids.astype(int),
+            tight_boxes=tight_boxes(tracks.boxes, tracks.glimpses, self.image_shape),
+        )
+
+    def _checked(self, frame):
+        """A frame as `[H, W, C]` float32 in [0, 1]."""
+        frame = np.asarray(frame)
+        if frame.ndim == 2:
+            frame = frame[..., None]
+        height, width, channels = self.image_shape
+        wanted = f"[{height}, {width}, {channels}]"
+        if frame.ndim != 3 or frame.shape[:2] != (height, width) or frame.shape[2] not in (1, channels):
+            raise UserError(
+                f"`frames` holds a frame of shape {list(frame.shape)}; the model was trained on {wanted}."
+            )
+        if frame.dtype == np.uint8:
+            frame = frame / np.float32(255)
+        elif frame.dtype.kind != "f":
+            raise UserError(f"`frames` has type {frame.dtype}; uint8, or float in [0, 1], is needed.")
+        elif not (np.all(frame >= 0) and np.all(frame <= 1)):
+            raise UserError("`frames` has values outside [0, 1]; scale floats to that range, or give uint8.")
+        return np.broadcast_to(frame, self.image_shape).astype(np.float32)
+
+    def _build(self, make_model):
+        self._images = tf.placeholder(tf.float32, [None, 1, *self.image_shape], "images")
+        self._number = tf.placeholder(tf.int64, [], "frame")
+        with initial_values.keyed_by_name():
+            model = make_model()
+        self._start = model.cell.initial_state(1)
+        self._state_in = tf.nest.map_structure(lambda x: tf.placeholder(x.dtype, x.shape), self._start)
+        inputs = model.encode(self._images, self._noise(model))
+        outputs, (self._state_out,) = unroll(model.cell, inputs, particles=1, first_state=self._state_in)
+        kept = tf.nest.map_structure(lambda x: x[:, 0], outputs.kept)
+        presence = kept.presence[..., 0]
+        self._tracks = Tracks(
+            boxes=boxes_from_logits(kept.where, self.image_shape[:2]),
+            tight_boxes=(),
+            ids=kept.object_ids[..., 0],
+            presence=presence,
+            presence_prob=presence * _kept_probability(outputs),
+            what=kept.what,
+            where=kept.where,
+            glimpses=model.decoder.glimpses(kept.what, presence),
+            reconstruction=tf.clip_by_value(model.decoder(kept.what, kept.where, presence).mean, 0.0, 1.0),
+            first_frame=(),
+        )
+
+    def _noise(self, model):
+        """`FrameNoise` of `[T, 1, 1, N, n]`; that of a frame depends on its number alone."""
+        length, sizes = tf.shape(self._images)[0], (model.n_steps, model.n_what)
+        if self._seed is None:
+            return noise.mode(length, 1, 1, *sizes)
+        numbers = self._number + tf.range(tf.cast(length, tf.int64))
+        by_frame = noise.draw_by_sequence(self._seed, numbers, 1, 1, *sizes)  # [1, T, 1, N, n]
+        return tf.nest.map_structure(lambda x: tf.transpose(x, [1, 0, *range(2, x.shape.ndims)]), by_frame)
+
+
+def _kept_probability(outputs):
+    """Posterior probability of each kept object, `[T, N]`, from `CellOutputs` of `[T, 1, ...]`."""
+    logits = tf.concat([outputs.propagated.sampled.presence_logit, outputs.discovered.presence_logit], axis=2)
+    slots = tf.cast(outputs.kept.slots[:, 0, :, 0], tf.int32)
+    return tf.sigmoid(take_slots(logits[:, 0], slots)[..., 0])
+
+
+def _mean_image(checkpoint):
+    """The background that a checkpoint has learned, `[H, W, C]`: it has the size of the images."""
+    for name, value in checkpoint.values.items():
+        if name.split("/")[-1] == "mean_image":
+            return value
+    raise UserError(f"{checkpoint.path} holds no variable mean_image; it is not a checkpoint of SQAIR.")
