@@ -133,3 +133,21 @@ def test_share_of_boxes_on_objects_counts_over_frames():
 def test_wrong_shapes_are_reported(call, sentence):
     with pytest.raises(ValueError, match=sentence):
         call()
+
+
+def test_an_id_is_kept_by_the_object_not_by_the_slot():
+    here, there = [10, 10, 20, 20], [30, 30, 15, 15]
+    true_boxes = np.array([[here, there]] * 4)
+    boxes = np.array([[here, there], [there, here], [here, there], [here, [0, 0, 3, 3]]])
+    ids = np.array([[0, 1], [1, 0], [2, 1], [2, 1]])
+    arguments = boxes, np.ones([4, 2]), ids, true_boxes, np.ones([4, 2])
+    # Moves: both keep theirs; the first becomes 2, the second keeps 1; the first keeps 2, the second is lost.
+    assert metrics.share_of_kept_ids(*arguments) == pytest.approx(4 / 5)
+    batched = [np.stack([x, x], 1) for x in arguments]
+    assert metrics.share_of_kept_ids(*batched) == pytest.approx(4 / 5)
+    absent = [[1, 1], [0, 1], [1, 1], [1, 1]]  # the second object's slot in the second frame
+    assert metrics.share_of_kept_ids(boxes, absent, *arguments[2:]) == pytest.approx(2 / 3)
+    assert metrics.share_of_kept_ids(boxes, np.zeros([4, 2]), *arguments[2:]) == 0
+    assert (
+        metrics.share_of_kept_ids(boxes[:1], np.ones([1, 2]), ids[:1], true_boxes[:1], np.ones([1, 2])) == 0
+    )

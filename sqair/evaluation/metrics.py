@@ -142,6 +142,33 @@ def share_of_boxes_on_objects(pred_boxes, pred_presence, true_boxes, true_presen
     return float(np.sum(meets & pred_presence) / max(np.sum(pred_presence), 1))
 
 
+def share_of_kept_ids(pred_boxes, pred_presence, object_ids, true_boxes, true_presence):
+    """Share of the moves from frame to frame in which an annotated object keeps the id it is found under.
+
+    An object is found by the slot that `match` pairs it with at an overlap of `MEETING_OVERLAP`; counted are the moves
+    in whose both frames it is found.
+
+    Args:
+        pred_boxes: `[T, ..., N, 4]` in pixels.
+        pred_presence: `[T, ..., N]`.
+        object_ids: `[T, ..., N]`, -1 where absent.
+        true_boxes: `[T, ..., M, 4]` in pixels.
+        true_presence: `[T, ..., M]`.
+
+    Returns:
+        A float in [0, 1]; 0 when no object is found twice in a row.
+
+    Raises:
+        ValueError: if shapes disagree.
+    """
+    index, _ = match(pred_boxes, pred_presence, true_boxes, true_presence, MEETING_OVERLAP)
+    objects = np.arange(np.shape(true_presence)[-1])
+    pairs = index[..., :, None] == objects  # [T, ..., N, M]
+    ids = np.max(np.where(pairs, np.asarray(object_ids)[..., :, None], -1), axis=-2, initial=-1)
+    moves = (ids[:-1] >= 0) & (ids[1:] >= 0)
+    return float(np.sum(moves & (ids[:-1] == ids[1:])) / max(np.sum(moves), 1))
+
+
 def _area(boxes):
     return np.prod(np.maximum(boxes[..., 2:], 0.0), -1)
 
