@@ -40,6 +40,11 @@ WITHOUT_TENSORFLOW = (
     "config_files",
     "model.structures",
     "evaluation.metrics",
+    "evaluation.object_report",
+    "evaluation.rendering",
+    "evaluation.segmentation",
+    "evaluation.tight_boxes",
+    "evaluation.tracking",
     "evaluation.visualization",
 )
 WITHOUT_TEST = ("__init__", "_quiet", "structures")  # nothing to call, or tested where it shows

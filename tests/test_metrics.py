@@ -48,6 +48,20 @@ def test_visible_part_agrees_with_counting_pixels():
         assert covered(part, SHAPE[:2]).sum() == inside.sum() == part[2] * part[3]
 
 
+def test_visible_share_agrees_with_counting_pixels():
+    boxes = np.array([[-3, 2, 5, 4], [18, 28, 9, 9], [25, 3, 4, 4], [2, 3, 4, 5], [2, 3, 0, 5]], np.float32)
+    share = metrics.visible_share(boxes, SHAPE)
+    np.testing.assert_allclose(share, [2 / 5, 4 / 81, 0, 1, 0])
+
+
+def test_pairwise_overlap_takes_what_is_present_and_overlaps_enough():
+    pred, true = [(0, 0, 4, 4), (0, 1, 4, 4), (0, 0, 4, 4)], [(0, 0, 4, 4), (0, 2, 4, 4)]
+    found = metrics.pairwise_overlap(pred, [1, 1, 0], true, [1, 1], 0.6)
+    np.testing.assert_allclose(found, [[1, 0], [0.6, 0.6], [0, 0]])
+    found = metrics.pairwise_overlap(pred, [1, 1, 1], true, [1, 0], 0.7)
+    np.testing.assert_allclose(found, [[1, 0], [0, 0], [1, 0]])
+
+
 def best_total(pairs, threshold):
     """The largest total overlap of a one-to-one pairing, by trying every one."""
     n, m = pairs.shape
@@ -91,6 +105,16 @@ def test_count_accuracy_agrees_with_a_loop():
     assert metrics.count_accuracy(pred, true) == pytest.approx(sum(right) / 20)
 
 
+def test_count_confusion_agrees_with_a_loop():
+    rng = np.random.RandomState(2)
+    pred, true = rng.randint(0, 2, (4, 5, 3)), rng.randint(0, 2, (4, 5, 2))
+    confusion = metrics.count_confusion(pred, true)
+    for m, n in np.ndindex(3, 4):
+        assert confusion[m, n] == sum(true[i].sum() == m and pred[i].sum() == n for i in np.ndindex(4, 5))
+    assert np.count_nonzero(confusion) > 5
+    assert metrics.count_confusion(np.ones((0, 3)), np.ones((0, 2))).sum() == 0
+
+
 @pytest.mark.parametrize(
     "pred, true, meets",
     [
@@ -126,7 +150,12 @@ def test_share_of_boxes_on_objects_counts_over_frames():
             r"pred_presence has shape \(3,\)",
         ),
         (lambda: metrics.match(np.ones((2, 4)), [1, 1], np.ones((1, 4)), [1], 0), "threshold is 0"),
+        (
+            lambda: metrics.pairwise_overlap(np.ones((2, 4)), [1, 1], np.ones((1, 4)), [1], 2),
+            "threshold is 2",
+        ),
         (lambda: metrics.count_accuracy(np.ones((2, 3)), np.ones((3, 3))), "must agree"),
+        (lambda: metrics.count_confusion(np.ones((2, 3)), np.ones((3, 3))), "must agree"),
         (lambda: metrics.count_accuracy(np.ones((0, 3)), np.ones((0, 3))), "no frame"),
     ],
 )

@@ -10,6 +10,7 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 MEETING_OVERLAP = 0.25
+LEAST_VISIBLE = 0.25  # share of a box inside the image from which on an object can be asked for
 
 
 def box_overlap(a, b):
@@ -49,6 +50,20 @@ def visible_part(boxes, image_shape):
     return np.concatenate([start, end - start], -1)
 
 
+def visible_share(boxes, image_shape):
+    """Share of each box's area that is inside the image.
+
+    Args:
+        boxes: `[..., 4]` in pixels.
+        image_shape: `(H, W)` or `(H, W, C)`.
+
+    Returns:
+        `[...]` float64 in [0, 1]; 0 for boxes without area.
+    """
+    area, seen = _area(_as_boxes("boxes", boxes)), _area(visible_part(boxes, image_shape))
+    return np.divide(seen, area, out=np.zeros_like(seen), where=area > 0)
+
+
 def match(pred_boxes, pred_presence, true_boxes, true_presence, threshold=0.5):
     """Pairs predicted with annotated objects, frame by frame, one to one.
 
@@ -68,6 +83,34 @@ def match(pred_boxes, pred_presence, true_boxes, true_presence, threshold=0.5):
     Raises:
         ValueError: if shapes disagree or the threshold is outside (0, 1].
     """
+    pairs = pairwise_overlap(pred_boxes, pred_presence, true_boxes, true_presence, threshold)
+    index = np.full(pairs.shape[:-1], -1, np.int64)
+    overlap = np.zeros(pairs.shape[:-1])
+    for frame in np.ndindex(*pairs.shape[:-2]):
+        slots, objects = linear_sum_assignment(-pairs[frame])
+        chosen = pairs[frame][slots, objects]
+        paired = chosen > 0
+        index[frame][slots[paired]] = objects[paired]
+        overlap[frame][slots[paired]] = chosen[paired]
+    return index, overlap
+
+
+def pairwise_overlap(pred_boxes, pred_presence, true_boxes, true_presence, threshold):
+    """Intersection over union of every predicted with every annotated object of its frame.
+
+    Args:
+        pred_boxes: `[..., N, 4]` in pixels.
+        pred_presence: `[..., N]`.
+        true_boxes: `[..., M, 4]` in pixels.
+        true_presence: `[..., M]`.
+        threshold: least overlap of a pair, in (0, 1].
+
+    Returns:
+        `[..., N, M]` float64 in [0, 1]; 0 below the threshold and where either is absent.
+
+    Raises:
+        ValueError: if shapes disagree or the threshold is outside (0, 1].
+    """
     if not 0 < threshold <= 1:
         raise ValueError(f"threshold is {threshold}, but an overlap in (0, 1] is needed.")
     pred_boxes, pred_presence = _as_objects("pred", pred_boxes, pred_presence)
@@ -75,16 +118,7 @@ def match(pred_boxes, pred_presence, true_boxes, true_presence, threshold=0.5):
     _check_frames(pred_presence, true_presence)
     both = pred_presence[..., :, None] & true_presence[..., None, :]
     pairs = _pairwise_overlap(pred_boxes, true_boxes)
-    pairs = np.where(both & (pairs >= threshold), pairs, 0.0)
-    index = np.full(pred_presence.shape, -1, np.int64)
-    overlap = np.zeros(pred_presence.shape)
-    for frame in np.ndindex(*pred_presence.shape[:-1]):
-        slots, objects = linear_sum_assignment(-pairs[frame])
-        chosen = pairs[frame][slots, objects]
-        paired = chosen > 0
-        index[frame][slots[paired]] = objects[paired]
-        overlap[frame][slots[paired]] = chosen[paired]
-    return index, overlap
+    return np.where(both & (pairs >= threshold), pairs, 0.0)
 
 
 def count_accuracy(pred_presence, true_presence):
@@ -106,6 +140,27 @@ def count_accuracy(pred_presence, true_presence):
     if right.size == 0:
         raise ValueError(f"presences of shape {pred_presence.shape} hold no frame to count in.")
     return float(np.mean(right))
+
+
+def count_confusion(pred_presence, true_presence):
+    """How often which number of objects is predicted for which.
+
+    Args:
+        pred_presence: `[..., N]`.
+        true_presence: `[..., M]`.
+
+    Returns:
+        `[M + 1, N + 1]` int64: the number of frames with as many objects as the row says, for which as many are
+        predicted as the column says.
+
+    Raises:
+        ValueError: if the leading axes disagree.
+    """
+    pred_presence, true_presence = np.asarray(pred_presence), np.asarray(true_presence)
+    _check_frames(pred_presence, true_presence)
+    confusion = np.zeros((true_presence.shape[-1] + 1, pred_presence.shape[-1] + 1), np.int64)
+    np.add.at(confusion, (np.sum(true_presence > 0.5, -1), np.sum(pred_presence > 0.5, -1)), 1)
+    return confusion
 
 
 def share_of_boxes_on_objects(pred_boxes, pred_presence, true_boxes, true_presence, image_shape):
