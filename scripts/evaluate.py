@@ -1,6 +1,6 @@
 #!/usr/bin/env python
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Evaluates checkpoints of a run or a trained model: bounds, likelihood, counts, with standard errors over sequences.
+"""Evaluates checkpoints of a run or a trained model: bounds, likelihood and counts with standard errors, and tracking.
 
 Prints a table, and keeps the numbers, also by frame, in evaluation.json and evaluation.csv in the folder of the run.
 What is known is not computed again, and an evaluation that was cut goes on where it was. On a terminal, a bar on
@@ -39,6 +39,9 @@ flags.DEFINE_string(
     "data_config", None, "Config file of the data; as trained by default, if it is the package's."
 )
 flags.DEFINE_string("model_config", None, "Config file of the model; likewise.")
+flags.DEFINE_integer(
+    "tracked", 1000, "How many of the sequences, at most, to score tracking on; 0: none.", lower_bound=0
+)
 flags.DEFINE_string("output", None, "Folder for evaluation.json and evaluation.csv; the run's by default.")
 flags.DEFINE_boolean("json", False, "Print JSON instead of tables.")
 
@@ -71,7 +74,7 @@ def main(flags):
         else:
             model.load(checkpoint.values, checkpoint.path)
         request = evaluations.make_request(
-            model, checkpoint, parts, flags.split, flags.num_sequences, flags.seq_len
+            model, checkpoint, parts, flags.split, flags.num_sequences, flags.seq_len, flags.tracked
         )
         # Without a terminal, `disable=None` shows no bar.
         with tqdm(total=request.sequences, unit="sequence", dynamic_ncols=True, disable=None) as bar:

@@ -150,6 +150,28 @@ def test_a_table_states_particles_and_units(evaluator, store):
     assert "after an unknown number of updates" in evaluations.table(unknown)
 
 
+def test_tracking_is_scored_where_objects_are_annotated(evaluator, store):
+    entry = evaluations.evaluate(evaluator, request(evaluator, tracked=3), 1, store, Bar())
+    seen = evaluator.predict("valid", 3)
+    scores = entry["objects"]["tight"]
+    assert (
+        scores["objects"] == seen.true_presence.sum() and scores["predictions"] == 0
+    )  # the stub draws no glimpse
+    assert scores["mota"] == 0 and scores["motp"] is None
+    text = evaluations.table(entry)
+    assert "tracking, 3 sequences, IoU at least 0.5" in text and "undefined" in text
+    assert store.find(request(evaluator, tracked=3)) == json.loads(json.dumps(entry))
+    assert (
+        request(evaluator, tracked=99).tracked == 7
+        and request(evaluator, num_sequences=2, tracked=99).tracked == 2
+    )
+    monkeypatched = StubDataset(7)
+    monkeypatched.max_objects = 0
+    none = Evaluator(StubModel, {"valid": monkeypatched}, SETTINGS)
+    assert request(none, tracked=99).tracked == 0
+    none.close()
+
+
 def test_titles_are_of_what_is_summarised():
     assert set(evaluations.TITLES) == set(sequence_statistics.summarise(_zeros(), 1))
 

@@ -105,16 +105,6 @@ def test_count_accuracy_agrees_with_a_loop():
     assert metrics.count_accuracy(pred, true) == pytest.approx(sum(right) / 20)
 
 
-def test_count_confusion_agrees_with_a_loop():
-    rng = np.random.RandomState(2)
-    pred, true = rng.randint(0, 2, (4, 5, 3)), rng.randint(0, 2, (4, 5, 2))
-    confusion = metrics.count_confusion(pred, true)
-    for m, n in np.ndindex(3, 4):
-        assert confusion[m, n] == sum(true[i].sum() == m and pred[i].sum() == n for i in np.ndindex(4, 5))
-    assert np.count_nonzero(confusion) > 5
-    assert metrics.count_confusion(np.ones((0, 3)), np.ones((0, 2))).sum() == 0
-
-
 @pytest.mark.parametrize(
     "pred, true, meets",
     [
@@ -155,7 +145,6 @@ def test_share_of_boxes_on_objects_counts_over_frames():
             "threshold is 2",
         ),
         (lambda: metrics.count_accuracy(np.ones((2, 3)), np.ones((3, 3))), "must agree"),
-        (lambda: metrics.count_confusion(np.ones((2, 3)), np.ones((3, 3))), "must agree"),
         (lambda: metrics.count_accuracy(np.ones((0, 3)), np.ones((0, 3))), "no frame"),
     ],
 )

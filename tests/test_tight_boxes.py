@@ -4,7 +4,7 @@ import pytest
 import reference_parts
 
 from sqair.evaluation import tight_boxes as module
-from sqair.evaluation.tight_boxes import tight_boxes
+from sqair.evaluation.tight_boxes import is_drawn, tight_boxes
 
 SHAPE, SIDE = (11, 21, 1), 5
 
@@ -38,6 +38,13 @@ def blob(rows, columns, value=1.0):
 )
 def test_boxes_by_hand(glimpse_box, glimpse, threshold, wanted):
     np.testing.assert_allclose(tight_boxes(glimpse_box, glimpse, SHAPE, threshold), wanted, atol=1e-9)
+
+
+def test_what_is_bright_inside_the_image_is_drawn():
+    boxes = [box(3, 8, 1), box(3, 8, 1), box(-3, 19, 1), box(-3, 18, 1), box(-2, 18, 1)]
+    glimpses = [blob((1, 3), (2, 5), value) for value in (1, 0.19, 1, 1, 1)]
+    np.testing.assert_array_equal(is_drawn(boxes, glimpses, SHAPE), [True, False, False, False, True])
+    assert is_drawn(boxes, glimpses, SHAPE, threshold=0.1)[1]
 
 
 def test_boxes_enclose_what_the_decoder_draws():

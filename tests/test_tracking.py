@@ -112,6 +112,14 @@ def test_a_prediction_for_a_demanded_object_stays_though_it_overlaps_an_ignored_
     check(scores([(0, [A_CLOSE] * 2)], objects, 2, ignored=[[1, 1], [1, 1]]), mota=math.nan, predictions=0)
 
 
+def test_an_ignored_object_is_found_by_a_box_that_meets_it():
+    objects, ignored = [[(0, 0, 10, 10)] * 2], [[1, 1]]
+    for width, excused in ((4, True), (2, False)):  # 0.4 and 0.2 of it
+        found = scores([(0, [(0, 0, 10, width)] * 2)], objects, 2, ignored=ignored)
+        assert found.false_positives == (0 if excused else 2)
+    assert scores([(0, [(0, 0, 10, 2)] * 2)], objects, 2, ignored=ignored, iou=0.2).false_positives == 0
+
+
 @pytest.mark.parametrize("seq_len", [0, 3])
 @pytest.mark.parametrize("batch_size", [0, 2])
 def test_nothing_at_all(seq_len, batch_size):

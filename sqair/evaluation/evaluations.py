@@ -19,6 +19,7 @@ import numpy as np
 
 from sqair.errors import UserError
 from sqair.evaluation import sequence_statistics
+from sqair.evaluation.object_report import object_report
 from sqair.evaluation.sequence_statistics import SequenceStatistics
 from sqair.files import atomic_write
 from sqair.training import checkpoints
@@ -41,6 +42,26 @@ TITLES = OrderedDict(
 )
 
 
+IOU = 0.5  # least intersection over union of a tracked object with its box
+BOXES = OrderedDict(
+    tight="tight",
+    tight_plain="tight, all objects demanded",
+    glimpse="glimpses",
+    glimpse_plain="glimpses, all objects demanded",
+)
+TRACKING = OrderedDict(
+    mota="MOTA",
+    idf1="IDF1",
+    motp="mean IoU",
+    switches="switches",
+    misses="misses",
+    false_positives="false pos.",
+    objects="objects",
+    mostly_tracked="mostly tr.",
+    mostly_lost="m. lost",
+)
+
+
 class Request(NamedTuple):
     """What is evaluated; two that are equal give the same numbers."""
 
@@ -53,10 +74,13 @@ class Request(NamedTuple):
     frames: int
     particles: int
     seed: int
+    tracked: int  # sequences that tracking is scored on, the first ones
 
 
-def make_request(evaluator, checkpoint, parts, split, num_sequences=0, seq_len=0):
+def make_request(evaluator, checkpoint, parts, split, num_sequences=0, seq_len=0, tracked=0):
     """The `Request` to evaluate a `Checkpoint` on the first sequences of a split, or all, in full length by default.
+
+    Tracking is scored where objects are annotated, on at most as many sequences.
 
     Raises:
         UserError: if there are not as many sequences or frames.
@@ -78,6 +102,7 @@ def make_request(evaluator, checkpoint, parts, split, num_sequences=0, seq_len=0
         frames=seq_len or data.seq_len,
         particles=settings.k_particles * parts,
         seed=settings.seed,
+        tracked=min(tracked, num_sequences or data.num_sequences) if data.max_objects else 0,
     )
 
 
@@ -164,7 +189,8 @@ def evaluate(evaluator, request, parts, evaluations, progress):
 
     Returns:
         The entry: dict of the request's fields, "estimates" (name -> dict of mean, standard_error, by_frame and
-        by_frame_error), "confusion" and "visible_confusion" (lists of rows, frames by true and found number).
+        by_frame_error), "confusion" and "visible_confusion" (lists of rows, frames by true and found number), and
+        "objects" (as of `object_report`, None if nothing was tracked).
     """
     found = evaluations.find(request)
     if found is not None:
@@ -187,6 +213,10 @@ def evaluate(evaluator, request, parts, evaluations, progress):
         if done and count < request.sequences:
             evaluations.keep(request, sequence_statistics.join_sequences(done))
     entry = _entry(request, sequence_statistics.join_sequences(done))
+    if request.tracked:
+        entry["objects"] = _plain(
+            object_report(evaluator.predict(request.split, request.tracked, request.frames), IOU)
+        )
     evaluations.add(entry)
     evaluations.forget()
     return entry
@@ -196,19 +226,21 @@ def _entry(request, statistics):
     estimates = sequence_statistics.summarise(statistics, request.particles)
     return dict(
         request._asdict(),
-        estimates=OrderedDict(
-            (name, {field: _plain(value) for field, value in estimates[name]._asdict().items()})
-            for name in TITLES
-        ),
+        estimates=OrderedDict((name, _plain(dict(estimates[name]._asdict()))) for name in TITLES),
         confusion=sequence_statistics.confusion(statistics).tolist(),
         visible_confusion=sequence_statistics.confusion(statistics, visible=True).tolist(),
+        objects=None,
     )
 
 
 def _plain(value):
-    """Lists and numbers, None for what is not finite: JSON has no other way to say it."""
+    """Dicts, lists and numbers, None for what is not finite: JSON has no other way to say it."""
+    if isinstance(value, dict):
+        return {name: _plain(x) for name, x in value.items()}
     if isinstance(value, np.ndarray):
-        return [_plain(x) for x in value.tolist()]
+        value = value.tolist()
+    if isinstance(value, list):
+        return [_plain(x) for x in value]
     return value if math.isfinite(value) else None
 
 
@@ -276,4 +308,16 @@ def table(entry):
         lines.append(f"  {'frames with':18}" + "".join(f"{text:>10}" for text in found))
         for true, row in enumerate(entry[name]):
             lines.append(f"    {true} {what:14}" + "".join(f"{value:>10.0f}" for value in row))
-    return "\n".join(lines)
+    return "\n".join(lines + (_tracking_lines(entry) if entry["objects"] else []))
+
+
+def _tracking_lines(entry):
+    lines = [f"  tracking, {entry['tracked']:,} sequences, IoU at least {IOU}, inside the image"]
+    lines.append("    " + f"{'boxes':30}" + "".join(f"{name:>11}" for name in TRACKING.values()))
+    for kind, title in BOXES.items():
+        scores = entry["objects"][kind]
+        cells = ["undefined" if scores[name] is None else f"{scores[name]:.4g}" for name in TRACKING]
+        lines.append(f"    {title:30}" + "".join(f"{cell:>11}" for cell in cells))
+    ari, videos = (entry["objects"][name] for name in ("foreground_ari", "foreground_ari_videos"))
+    shown = "undefined" if ari is None else f"{ari:.4g}"
+    return [*lines, f"    FG-ARI {shown}, of whole videos, over the {videos} with two objects in sight"]

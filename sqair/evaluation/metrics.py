@@ -142,27 +142,6 @@ def count_accuracy(pred_presence, true_presence):
     return float(np.mean(right))
 
 
-def count_confusion(pred_presence, true_presence):
-    """How often which number of objects is predicted for which.
-
-    Args:
-        pred_presence: `[..., N]`.
-        true_presence: `[..., M]`.
-
-    Returns:
-        `[M + 1, N + 1]` int64: the number of frames with as many objects as the row says, for which as many are
-        predicted as the column says.
-
-    Raises:
-        ValueError: if the leading axes disagree.
-    """
-    pred_presence, true_presence = np.asarray(pred_presence), np.asarray(true_presence)
-    _check_frames(pred_presence, true_presence)
-    confusion = np.zeros((true_presence.shape[-1] + 1, pred_presence.shape[-1] + 1), np.int64)
-    np.add.at(confusion, (np.sum(true_presence > 0.5, -1), np.sum(pred_presence > 0.5, -1)), 1)
-    return confusion
-
-
 def share_of_boxes_on_objects(pred_boxes, pred_presence, true_boxes, true_presence, image_shape):
     """Share of the predicted boxes that meet an annotated object.
 

@@ -1,22 +1,22 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How well a prediction finds, tracks, segments and counts objects: every number of it in one dictionary, in NumPy."""
+"""How well a prediction finds, tracks and segments objects: every number of it in one dictionary, in NumPy."""
 
 import numpy as np
 
 from sqair.errors import UserError
 from sqair.evaluation import metrics, segmentation
-from sqair.evaluation.tight_boxes import tight_boxes
+from sqair.evaluation.tight_boxes import is_drawn, tight_boxes
 from sqair.evaluation.tracking import track
 
 
 def object_report(prediction, iou=0.5, inside=True):
-    """Tracking, segmentation and counts of a prediction.
+    """Tracking and segmentation of a prediction.
 
     Args:
         prediction: `sqair.evaluation.evaluator.Prediction`, with annotated objects.
         iou: least intersection over union of a tracked object with its box, in (0, 1].
-        inside: whether boxes, predicted and annotated, are compared by what lies inside the image; beyond it nothing
-            is seen.
+        inside: whether boxes, predicted and annotated, are compared by what lies inside the image, and what draws
+            nothing there is no prediction; beyond it nothing is seen.
 
     Returns:
         Dict of plain numbers, lists and dicts:
@@ -28,9 +28,6 @@ def object_report(prediction, iou=0.5, inside=True):
         foreground_ari: mean adjusted Rand index of videos as wholes (`segmentation.foreground_ari`), NaN if no video
             shows two objects.
         foreground_ari_videos: the number of those that do.
-        counts: `[M + 1][N + 1]`, frames by true (row) and predicted (column) number of objects; those off the canvas
-            count.
-        visible_counts: likewise, without true objects of which less than `metrics.LEAST_VISIBLE` is inside the image.
 
     Raises:
         UserError: if nothing is annotated, or a box or glimpse is not finite.
@@ -44,21 +41,19 @@ def object_report(prediction, iou=0.5, inside=True):
         "tight": tight_boxes(prediction.boxes, prediction.glimpses, image_shape),
         "glimpse": prediction.boxes,
     }
+    presence = prediction.presence
     if inside:
+        presence = presence * is_drawn(prediction.boxes, prediction.glimpses, image_shape)
         kinds = {kind: metrics.visible_part(boxes, image_shape) for kind, boxes in kinds.items()}
         true_boxes = metrics.visible_part(true_boxes, image_shape)
     report = {}
     for kind, boxes in kinds.items():
         for name, ignored in ((kind, hardly_visible), (kind + "_plain", None)):
-            scores = track(
-                boxes, prediction.presence, prediction.object_ids, true_boxes, true_presence, ignored, iou
-            )
+            scores = track(boxes, presence, prediction.object_ids, true_boxes, true_presence, ignored, iou)
             report[name] = dict(scores._asdict())
     ari = _foreground_ari(prediction)
     report["foreground_ari"] = float(np.mean(ari)) if len(ari) else float("nan")
     report["foreground_ari_videos"] = len(ari)
-    for name, there in (("counts", true_presence), ("visible_counts", true_presence & ~hardly_visible)):
-        report[name] = metrics.count_confusion(prediction.presence, there).tolist()
     return report
 
 

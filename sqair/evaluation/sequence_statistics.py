@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-VISIBLE_SHARE = 0.25  # of an object's area on the canvas, from which on it counts as visible
+from sqair.evaluation.metrics import LEAST_VISIBLE
 
 
 class SequenceStatistics(NamedTuple):
@@ -33,7 +33,7 @@ class SequenceStatistics(NamedTuple):
     num_prop_steps: Any  # [T, B] objects propagated
     count_prob: Any  # [T, B, N + 1] probability of each number of objects
     true_count: Any  # [T, B] annotated objects, those off the canvas included
-    visible_count: Any  # [T, B] those of which at least VISIBLE_SHARE can be seen
+    visible_count: Any  # [T, B] those of which at least LEAST_VISIBLE can be seen
 
 
 class Estimate(NamedTuple):
@@ -69,7 +69,7 @@ def of_result(result, batch, n_steps):
     running = tf.cumsum(log_weights, axis=0)
     counts = tf.reduce_sum(steps.latents.presence, axis=-1)
     alike = [tf.cast(tf.equal(counts, float(n)), tf.float32) for n in range(n_steps + 1)]
-    seen = batch.presence * tf.cast(batch.visible >= VISIBLE_SHARE, tf.float32)
+    seen = batch.presence * tf.cast(batch.visible >= LEAST_VISIBLE, tf.float32)
     return SequenceStatistics(
         log_mean_weight=tf.reduce_logsumexp(running, axis=-1) - math.log(k_particles),
         log_mean_square=tf.reduce_logsumexp(2.0 * running, axis=-1) - math.log(k_particles),

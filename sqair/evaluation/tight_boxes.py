@@ -28,15 +28,29 @@ def tight_boxes(boxes, glimpses, image_shape, threshold=INK_THRESHOLD):
     Raises:
         ValueError: if the glimpses' shape does not fit the boxes', or boxes are not finite.
     """
-    boxes, glimpses = np.array(boxes, np.float64), np.asarray(glimpses)
+    boxes = np.asarray(boxes, np.float64)
     if not np.all(np.isfinite(boxes)):
         raise ValueError("boxes holds a value that is not finite.")
-    flat_boxes = boxes.reshape(-1, boxes.shape[-1])
-    flat_glimpses = glimpses.reshape((-1,) + glimpses.shape[-3:])
-    for start in range(0, max(len(flat_boxes), 1), _OBJECTS_AT_ONCE):
-        some = slice(start, start + _OBJECTS_AT_ONCE)
-        flat_boxes[some] = _tighten(flat_boxes[some], flat_glimpses[some], image_shape, threshold)
-    return flat_boxes.reshape(boxes.shape)
+    tight = _in_blocks(lambda *some: _tighten(*some, image_shape, threshold), boxes, glimpses)
+    return tight.reshape(boxes.shape)
+
+
+def is_drawn(boxes, glimpses, image_shape, threshold=INK_THRESHOLD):
+    """Whether an object draws more than the threshold anywhere in the image: `[...]` bool; arguments as above."""
+
+    def in_image(boxes, glimpses):
+        return np.any(render(boxes, glimpses, image_shape) > threshold, axis=(1, 2, 3))
+
+    return _in_blocks(in_image, np.asarray(boxes, np.float64), glimpses).reshape(np.shape(boxes)[:-1])
+
+
+def _in_blocks(function, boxes, glimpses):
+    """A function of `[n, 4]` boxes and `[n, g, g, C]` glimpses, applied to all of them block by block."""
+    boxes = boxes.reshape(-1, boxes.shape[-1])
+    glimpses = np.asarray(glimpses).reshape((-1,) + np.shape(glimpses)[-3:])
+    starts = range(0, max(len(boxes), 1), _OBJECTS_AT_ONCE)
+    blocks = [slice(start, start + _OBJECTS_AT_ONCE) for start in starts]
+    return np.concatenate([function(boxes[some], glimpses[some]) for some in blocks])
 
 
 def _tighten(boxes, glimpses, image_shape, threshold):

@@ -44,7 +44,8 @@ def track(boxes, presence, object_ids, true_boxes, true_presence, ignored=None, 
 
     In a frame, a pair of the frame before stays one while it overlaps enough; the rest is paired for the least total
     distance, 1 - IoU. What is ignored is taken out before: the object, and the prediction that finds it. That is one
-    that is left over when predictions are paired with the other objects, and overlaps the ignored one enough.
+    that is left over when predictions are paired with the other objects, and overlaps the ignored one by
+    `metrics.MEETING_OVERLAP`, or as much as a pair must if that is less: of a corner, no more can be told.
 
     Args:
         boxes: `[T, B, N, 4]`.
@@ -126,7 +127,8 @@ def _without_ignored(boxes, presence, true_boxes, true_presence, ignored, iou):
     demanded = true_presence & ~ignored
     found, _ = metrics.match(boxes, presence, true_boxes, demanded, iou)
     left_over = presence & (found < 0)
-    excused, _ = metrics.match(boxes, left_over, true_boxes, true_presence & ignored, iou)
+    least = min(iou, metrics.MEETING_OVERLAP)
+    excused, _ = metrics.match(boxes, left_over, true_boxes, true_presence & ignored, least)
     return presence & (excused < 0), demanded
 
 
