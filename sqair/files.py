@@ -63,10 +63,11 @@ def sync(path):
 
 
 def sync_folder(path):
-    """Waits until a folder's names and the contents of the files in it are on the disk."""
-    for name in os.listdir(path):
-        sync(os.path.join(path, name))
-    sync(path)
+    """Waits until a folder's names and the contents of the files in it, and in folders below, are on the disk."""
+    for folder, _, names in os.walk(path, topdown=False):
+        for name in names:
+            sync(os.path.join(folder, name))
+        sync(folder)
 
 
 @contextlib.contextmanager

@@ -41,6 +41,18 @@ def test_what_is_saved_is_read_and_loaded_back(model, tmp_path):
     assert checkpoints.read(path + ".index").keys() == values.keys()
 
 
+def test_arrays_are_written_as_they_are(tmp_path):
+    values = {"b": np.float32([[-0.0, 1e-45]]), "a/c": np.int64(7), "a": np.zeros([0, 3], np.float32)}
+    checkpoints.write(str(tmp_path / "x"), values)
+    found = checkpoints.read(str(tmp_path / "x"))
+    assert {name: (value.dtype, value.shape, value.tobytes()) for name, value in found.items()} == {
+        name: (value.dtype, value.shape, value.tobytes()) for name, value in values.items()
+    }
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="Not a directory"):
+        checkpoints.write(str(tmp_path / "file" / "x"), values)
+
+
 def test_tensorflow_s_own_saver_restores_it(model, tmp_path):
     path = save(model, tmp_path, 5)
     model[0].run([variable.initializer for variable in model[1]], {model[1][1].initializer.inputs[1]: 1})

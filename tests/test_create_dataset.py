@@ -192,7 +192,7 @@ def test_a_full_disk(tmp_path):
         "--bundled_digits", f"--data_dir={tmp_path}/set", "--num_train=500", "--workers=2", preexec_fn=limit
     )
     assert (status, out) == (2, "")
-    assert err == f"Data set folder '{tmp_path}/set' cannot be written: File too large; nothing was kept.\n"
+    assert err == f"Folder '{tmp_path}/set' cannot be written: File too large; nothing was kept.\n"
     assert os.listdir(str(tmp_path)) == []
 
 

@@ -51,8 +51,11 @@ def test_new_folders_are_on_the_disk(tmp_path, disk):
 
 def test_a_folder_is_on_the_disk_with_its_files(tmp_path, disk):
     (tmp_path / "x").write_text("12")
+    (tmp_path / "below").mkdir()
+    (tmp_path / "below" / "y").write_text("123")
     files.sync_folder(str(tmp_path))
-    assert disk == [("fsync", str(tmp_path / "x"), 2), ("fsync", str(tmp_path), None)]
+    below = [("fsync", str(tmp_path / "below" / "y"), 3), ("fsync", str(tmp_path / "below"), None)]
+    assert disk == [*below, ("fsync", str(tmp_path / "x"), 2), ("fsync", str(tmp_path), None)]
 
 
 def test_a_file_system_that_cannot_sync_folders_is_no_reason_to_fail(tmp_path, monkeypatch):

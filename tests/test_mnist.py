@@ -4,11 +4,11 @@ import gzip
 import hashlib
 import http.server
 import os
-import threading
 import time
 
 import numpy as np
 import pytest
+from stub_server import serving
 
 from sqair.data import mnist
 from sqair.errors import UserError
@@ -84,17 +84,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
 @pytest.fixture()
 def server(monkeypatch):
     monkeypatch.setenv("no_proxy", "*")
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    server.asked, server.stopped = [], threading.Event()
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-    thread.start()
-    server.address = f"http://127.0.0.1:{server.server_address[1]}"
-    yield server
-    server.stopped.set()
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with serving(Handler) as server:
+        yield server
 
 
 def write(folder, packed=True):

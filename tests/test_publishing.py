@@ -39,6 +39,21 @@ def test_foreign_files_are_never_replaced(tmp_path):
         small_set(tmp_path / "other", overwrite=True)
 
 
+def test_what_may_not_be_replaced_stays(tmp_path):
+    folder, check = str(tmp_path / "model"), publishing.check_vacant
+    with publishing.staged_folder(folder, check=check) as staging:
+        (tmp_path / os.path.basename(staging) / "flags.json").write_text("{}")
+    with pytest.raises(UserError, match="model' is in use already"), publishing.staged_folder(
+        folder, check=check
+    ):
+        pass
+    with pytest.raises(UserError, match="other' is in use already"), publishing.staged_folder(
+        str(tmp_path / "other"), check=check
+    ):  # another process was faster
+        os.rename(folder, str(tmp_path / "other"))
+    assert os.listdir(str(tmp_path)) == ["other"] and os.listdir(str(tmp_path / "other")) == ["flags.json"]
+
+
 def test_a_failure_leaves_nothing(tmp_path):
     with pytest.raises(ZeroDivisionError), publishing.staged_folder(str(tmp_path / "a" / "set")) as folder:
         (tmp_path / "a" / os.path.basename(folder) / "dataset.json").write_text("{}")

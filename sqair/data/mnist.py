@@ -3,18 +3,15 @@
 
 import contextlib
 import hashlib
-import http.client
+import io
 import os
-import threading
-import time
-import urllib.error
-import urllib.request
 import zipfile
 import zlib
 from typing import NamedTuple
 
 import numpy as np
 
+from sqair.data.download import download
 from sqair.errors import UserError
 from sqair.files import atomic_write, make_folder, writing
 
@@ -24,12 +21,9 @@ MIRRORS = (
     "https://raw.githubusercontent.com/fgnt/mnist/master/",
 )
 TIMEOUT_SECONDS = 120.0  # for one file from one mirror
-STALL_SECONDS = 15.0  # without a byte
 BUNDLE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "mnist_bundle.npz")
 
 _SIDE = 28
-_CHUNK_BYTES = 1 << 16
-_GRACE_SECONDS = 0.5  # after which an answer that keeps no deadline is given up
 
 
 class IdxFile(NamedTuple):
@@ -159,7 +153,9 @@ def _from_mirrors(file, cache, mirrors, timeout):
     for mirror in mirrors:
         url = mirror.rstrip("/") + f"/{file.name}.gz"
         try:
-            packed = _download(url, timeout, limit=2 * file.num_bytes)
+            content = io.BytesIO()
+            download(url, content.write, timeout, limit=2 * file.num_bytes)
+            packed = content.getvalue()
             data = _check(file, packed, packed=True)
         except ValueError as error:
             failures.append(f"{url} {error}")
@@ -171,52 +167,6 @@ def _from_mirrors(file, cache, mirrors, timeout):
         f"MNIST could not be downloaded ({tried}): check the network, "
         "or give a folder that holds its files (`mnist_dir`), or use `bundled_digits`."
     )
-
-
-def _download(url, timeout, limit):
-    """The bytes behind an address; ValueError with what is wrong (the end of a sentence)."""
-    if not url.startswith(("http://", "https://")):
-        raise ValueError("is not an http or https address")
-    outcomes = []
-
-    def fetch():
-        try:
-            outcomes.append((_fetch(url, timeout, limit), None))
-        except ValueError as error:
-            outcomes.append((None, error))
-
-    # A thread, because name servers and a trickle of headers keep no deadline.
-    thread = threading.Thread(target=fetch, daemon=True)
-    thread.start()
-    thread.join(timeout + _GRACE_SECONDS)
-    if not outcomes:
-        raise ValueError(f"is too slow (no complete answer in {timeout:.3g} s)")
-    content, error = outcomes[0]
-    if error is not None:
-        raise error
-    return content
-
-
-def _fetch(url, timeout, limit):
-    deadline = time.monotonic() + timeout
-    chunks, num_bytes = [], 0
-    try:
-        with urllib.request.urlopen(url, timeout=min(timeout, STALL_SECONDS)) as answer:
-            while True:
-                chunk = answer.read1(_CHUNK_BYTES)  # what there is, so that a trickle meets the deadline
-                if not chunk:
-                    return b"".join(chunks)
-                chunks.append(chunk)
-                num_bytes += len(chunk)
-                if num_bytes > limit:
-                    raise ValueError(f"sends more than {limit} bytes")
-                if time.monotonic() > deadline:
-                    raise ValueError(f"is too slow ({num_bytes} bytes in {timeout:.3g} s)")
-    except urllib.error.HTTPError as error:
-        raise ValueError(f"answers {error.code} {error.reason}") from None
-    except (OSError, http.client.HTTPException) as error:  # URLError and timeouts are OSErrors
-        reason = str(getattr(error, "reason", error)) or type(error).__name__
-        raise ValueError(f"does not answer ({reason})") from None
 
 
 def _keep(packed, path):

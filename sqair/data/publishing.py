@@ -15,43 +15,10 @@ from sqair.errors import UserError
 _SWAP_TRIES = 20
 
 
-@contextlib.contextmanager
-def staged_folder(directory, overwrite=False):
-    """Gives a temporary folder beside `directory`, which takes its place when the block ends well.
-
-    When the block fails, or the process is killed, `directory` is as it was; a temporary folder left by a
-    process that was killed is removed by the next one. Several processes may do this at once: one wins.
-
-    Args:
-        directory: path of a folder that does not exist or is empty; with `overwrite` it may hold a data set.
-        overwrite: bool.
-
-    Raises:
-        UserError: if the folder is in use or cannot be written.
-    """
-    target = os.path.realpath(directory)
-    check_target(target, overwrite)
-    with files.writing(f"Data set folder {directory!r}", "nothing was kept"):
-        files.make_folder(os.path.dirname(target))
-        _remove_abandoned(target)
-        staging = tempfile.mkdtemp(prefix=_prefix(target), dir=os.path.dirname(target))
-        try:
-            yield staging
-            os.chmod(staging, 0o777 & ~_umask())
-            _publish(staging, target, overwrite)
-        finally:
-            shutil.rmtree(staging, ignore_errors=True)
-
-
 def check_target(directory, overwrite=False):
     """Raises UserError if a data set cannot go into this folder; `overwrite` allows to replace one."""
     target = os.path.realpath(directory)
-    if os.path.exists(target) and not os.path.isdir(target):
-        raise UserError(f"{target!r} is not a folder; name another one for the data set.")
-    try:
-        content = sorted(os.listdir(target))
-    except OSError:  # there is none, another process is just replacing it, or writing will tell
-        content = []
+    content = _content(target)
     foreign = [name for name in content if name != INDEX and not name.endswith(SHARD_ENDING)]
     if content and (foreign or INDEX not in content):
         raise UserError(
@@ -65,8 +32,52 @@ def check_target(directory, overwrite=False):
         )
 
 
-def _publish(staging, target, overwrite):
-    """Renames `staging` to `target`; a data set that is there moves aside and is removed when this one is on disk."""
+def check_vacant(directory, overwrite=False):
+    """Raises UserError if there is anything in this folder, which nothing may replace: the other `check`."""
+    if _content(os.path.realpath(directory)):
+        raise UserError(f"Folder {directory!r} is in use already; name another one, or remove it.")
+
+
+@contextlib.contextmanager
+def staged_folder(directory, overwrite=False, check=check_target):
+    """Gives a temporary folder beside `directory`, which takes its place when the block ends well.
+
+    When the block fails, or the process is killed, `directory` is as it was; a temporary folder left by a
+    process that was killed is removed by the next one. Several processes may do this at once: one wins.
+
+    Args:
+        directory: path of a folder that does not exist or is empty, or that `check` lets be replaced.
+        overwrite: bool, for `check`.
+        check: function of a path and `overwrite`, which raises UserError if the folder may not take its place.
+
+    Raises:
+        UserError: if the folder is in use or cannot be written.
+    """
+    target = os.path.realpath(directory)
+    check(target, overwrite)
+    with files.writing(f"Folder {directory!r}", "nothing was kept"):
+        files.make_folder(os.path.dirname(target))
+        _remove_abandoned(target)
+        staging = tempfile.mkdtemp(prefix=_prefix(target), dir=os.path.dirname(target))
+        try:
+            yield staging
+            os.chmod(staging, 0o777 & ~_umask())
+            _publish(staging, target, overwrite, check)
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+
+
+def _content(target):
+    if os.path.exists(target) and not os.path.isdir(target):
+        raise UserError(f"{target!r} is not a folder; name another one.")
+    try:
+        return sorted(os.listdir(target))
+    except OSError:  # there is none, another process is just replacing it, or writing will tell
+        return []
+
+
+def _publish(staging, target, overwrite, check):
+    """Renames `staging` to `target`; what is there and may be replaced moves aside until this one is on the disk."""
     files.sync_folder(staging)
     for _ in range(_SWAP_TRIES):
         try:
@@ -76,7 +87,7 @@ def _publish(staging, target, overwrite):
         except OSError as error:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                 raise
-        check_target(target, overwrite)  # another process may have published since the start
+        check(target, overwrite)  # another process may have published since the start
         aside = tempfile.mkdtemp(prefix=_prefix(target), dir=os.path.dirname(target))
         try:
             with contextlib.suppress(FileNotFoundError):  # another process is just replacing it

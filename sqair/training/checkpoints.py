@@ -89,6 +89,29 @@ def save(session, saver, folder, step, rolling=False):
     return path
 
 
+def write(path, values):
+    """Writes arrays as a checkpoint straight to its path, and reads it back.
+
+    Args:
+        path: str; its folder is made.
+        values: dict of variable name -> array; they are written in the order of their names.
+
+    Raises:
+        OSError: if it can't be written.
+    """
+    names = sorted(values)
+    with tf.Graph().as_default(), tf.Session(config=tf.ConfigProto(device_count={"GPU": 0})) as session:
+        tensors = [tf.placeholder(values[name].dtype, values[name].shape) for name in names]
+        save = tf.raw_ops.SaveV2(
+            prefix=path, tensor_names=names, shape_and_slices=[""] * len(names), tensors=tensors
+        )
+        try:
+            session.run(save, {tensor: values[name] for tensor, name in zip(tensors, names)})
+            read(path)
+        except (ValueError, tf.errors.OpError) as error:
+            raise OSError(_reason(error)) from None
+
+
 def read(path):
     """Reads all variables of a checkpoint and checks their checksums.
 
