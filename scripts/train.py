@@ -81,6 +81,10 @@ with cli.group("Training"):
     )
     define("l2", "Weight of half the sum of squares of all parameters in the loss.")
     define("clip_norm", "Largest global norm of the gradient; 0: no limit.")
+    define(
+        "average",
+        "Evaluate averages of the weights over updates, each update's share falling by this factor; 0: no averages.",
+    )
     flags.DEFINE_enum(
         "estimator",
         Settings().estimator,
@@ -118,7 +122,8 @@ def main(flags, data_config, model_config):
     run, checkpoint, changed = None, None, {}
     if flags.resume or flags.resume_run:
         run = runs.Run(runs.find(flags.results_dir, flags.run_name, flags.resume_run))
-        changed = runs.differences(run.flags, used_flags, CHANGEABLE)
+        before = {name: flag.default for name, flag in cli.own_flags().items() if name in used_flags}
+        changed = runs.differences({**before, **run.flags}, used_flags, CHANGEABLE)
         run.check_unchanged(configs, describe(data))
         checkpoint = training.resume_point(run, report)
     mean_image = data.train.mean_image()

@@ -58,6 +58,41 @@ def test_clipping_bounds_what_is_applied_not_what_is_reported():
     assert values[1][1] == pytest.approx(1e-3, rel=1e-3)
 
 
+def test_averages_follow_the_weights_and_are_what_is_evaluated():
+    asked = SETTINGS._replace(average=0.5)
+    graph = training_graph.TrainingGraph(StubModel, StubDataset(6), asked)
+    expected = None
+    for step in range(12):
+        graph.update(False)
+        colour = graph.values()["decoder/colour"]
+        kept = min(0.5, step / (step + 10))
+        expected = colour if expected is None else kept * expected + (1 - kept) * colour
+    values = graph.values()
+    np.testing.assert_allclose(values["decoder/colour/average"], expected, rtol=1e-5)
+    chosen = checkpoints.averaged(values)
+    np.testing.assert_array_equal(chosen["decoder/colour"], values["decoder/colour/average"])
+    assert not [name for name in chosen if name.endswith("average")] and "global_step" in chosen
+    assert np.abs(chosen["decoder/colour"] - values["decoder/colour"]).max() > 1e-4
+
+    data = {"valid": StubDataset(4)}
+    bounds = []
+    for found in (values, {**values, "decoder/colour": chosen["decoder/colour"]}, {**chosen}):
+        evaluator = Evaluator(StubModel, data, asked)
+        evaluator.load(found)
+        bounds.append(evaluator.evaluate("valid").normalised_iwae)
+        evaluator.close()
+    assert bounds[0] == bounds[1] == bounds[2]
+    start = training_graph.TrainingGraph(
+        StubModel, StubDataset(6), asked, weights=checkpoints.Checkpoint("x", 12, values)
+    )
+    np.testing.assert_array_equal(start.values()["decoder/colour"], chosen["decoder/colour"])
+    assert not start.values()["decoder/colour/average"].any()
+    before = start.values()["decoder/colour"]
+    np.testing.assert_array_equal(checkpoints.averaged(start.values())["decoder/colour"], before)  # none yet
+    start.close()
+    graph.close()
+
+
 def test_a_seed_fixes_the_parameters_and_another_changes_them():
     found = []
     for seed in (1, 1, 2):

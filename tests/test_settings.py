@@ -22,6 +22,7 @@ from sqair.training.settings import Settings
         ({"k_particles": 1, "estimator": "vimco"}, "`k_particles=1` .* `estimator=vimco"),
         ({"seed": -1}, "`seed=-1"),
         ({"warmup_itr": -1}, "`warmup_itr=-1"),
+        ({"average": 1.0}, "`average=1.0` .* below 1"),
         ({"decay": "linear"}, "`decay=linear` .* steps, cosine"),
         ({"decay_from": 10, "train_itr": 10}, "`decay_from=10` .* below `train_itr=10`"),
     ],
@@ -36,6 +37,8 @@ def test_settings_that_cannot_work_are_refused(changes, sentence):
 
 def test_flags_become_settings():
     flags = AttrDict(Settings(batch_size=7)._asdict(), schedule=["1", "2.5"], other=3)
+    assert settings.from_flags(flags) == Settings(batch_size=7, schedule=(1.0, 2.5))
+    del flags["average"]  # a run of an older version
     assert settings.from_flags(flags) == Settings(batch_size=7, schedule=(1.0, 2.5))
     with pytest.raises(UserError, match="`schedule=1,x` is refused: it takes numbers"):
         settings.from_flags(AttrDict(flags, schedule=["1", "x"]))

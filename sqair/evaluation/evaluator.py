@@ -130,7 +130,7 @@ class Evaluator:
             self._session = tf.Session(config=session_config(settings.num_threads))
 
     def load(self, values, source="the checkpoint"):
-        """Sets the model's variables.
+        """Sets the model's variables, to their averages over updates where there are any.
 
         Args:
             values: dict of variable name -> array, e.g. from `checkpoints.read`.
@@ -140,7 +140,7 @@ class Evaluator:
             UserError: if a variable is missing or has another shape.
         """
         with self._graph.as_default():
-            checkpoints.load(self._session, self._variables, values, source)
+            checkpoints.load(self._session, self._variables, checkpoints.averaged(values), source)
 
     def initialise(self):
         """Sets the model's variables to what a training starts from."""

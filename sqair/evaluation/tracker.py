@@ -94,7 +94,7 @@ class Tracker:
         Args:
             make_model: callable without arguments that builds the model in the default graph.
             image_shape: `(H, W, C)`.
-            values: dict of variable name -> array.
+            values: dict of variable name -> array; averages over updates are taken where there are any.
             source: str, where they come from, for messages.
             seed: int, to sample from the posterior; None to take its mode.
             num_threads: int, 0 for one for each core.
@@ -107,7 +107,7 @@ class Tracker:
         with self._graph.as_default():
             self._build(make_model)
             self._session = tf.Session(config=session_config(num_threads))
-            checkpoints.load(self._session, tf.global_variables(), values, source)
+            checkpoints.load(self._session, tf.global_variables(), checkpoints.averaged(values), source)
             self._first_state = self._session.run(self._start)
         self.reset()
 

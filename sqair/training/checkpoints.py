@@ -22,6 +22,7 @@ PERMANENT, ROLLING = "model", "rolling"
 _DATA_ENDING, _INDEX_ENDING = ".data-00000-of-00001", ".index"  # the index comes last: it marks completeness
 _INDEX_PATTERN = re.compile(rf"({PERMANENT}|{ROLLING})-(\d+)\{_INDEX_ENDING}")
 _PARTIAL_FOLDER = "partial"
+_AVERAGE = "/average"  # ends the name of a variable that holds the average of another
 
 
 class Checkpoint(NamedTuple):
@@ -185,6 +186,22 @@ def every(folder, n):
         (step, path) for step, path in _listed(folder) if os.path.basename(path).startswith(PERMANENT)
     )
     return [path for i, (_, path) in enumerate(kept, 1) if i % n == 0 or i == len(kept)]
+
+
+def average_of(name):
+    """The name of the variable that holds a variable's average over updates."""
+    return f"{name}{_AVERAGE}"
+
+
+def averaged(values):
+    """The weights to evaluate among a checkpoint's values: averages where a training has kept them, dict."""
+    if values.get("global_step") == 0:  # there are none yet
+        return values
+    return {
+        name: values.get(average_of(name), value)
+        for name, value in values.items()
+        if not name.endswith(_AVERAGE)
+    }
 
 
 def digest(values):

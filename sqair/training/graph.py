@@ -13,6 +13,7 @@ from sqair.evaluation import evaluator as evaluation
 from sqair.model import noise
 from sqair.training import checkpoints, curriculum
 
+AVERAGE_DELAY = 10.0  # updates after which averages begin to remember
 _MOMENTUM = 0.9
 
 
@@ -64,7 +65,9 @@ class TrainingGraph:
             if checkpoint is not None:
                 checkpoints.load(self.session, tf.global_variables(), checkpoint.values, checkpoint.path)
             elif weights is not None:
-                checkpoints.load(self.session, self._weights, weights.values, weights.path)
+                checkpoints.load(
+                    self.session, self._weights, checkpoints.averaged(weights.values), weights.path
+                )
 
     @property
     def names(self):
@@ -189,7 +192,20 @@ class TrainingGraph:
                 variable.assign_add(tf.reshape(change, variable.shape))
                 for variable, change in zip(variables, changes)
             ]
-            return tf.group(global_step.assign_add(1, read_value=False), *updates)
+        with tf.control_dependencies(updates):
+            averages = self._average_updates(variables) if self._settings.average else []
+            return tf.group(global_step.assign_add(1, read_value=False), *averages)
+
+    def _average_updates(self, variables):
+        """Ops that move averages of the variables (Polyak & Juditsky 1992), which evaluation uses, on."""
+        count = tf.cast(self._global_step, tf.float32)
+        rate = 1.0 - tf.minimum(self._settings.average, count / (count + AVERAGE_DELAY))
+        for variable in variables:
+            name = checkpoints.average_of(variable.op.name)
+            average = tf.get_variable(
+                name, variable.shape, initializer=tf.zeros_initializer(), trainable=False
+            )
+            yield average.assign_sub(rate * (average - variable))
 
     def _batches(self):
         """The batches from that of the next update on."""

@@ -27,6 +27,7 @@ class Settings(NamedTuple):
     warmup_itr: int = 0  # updates over which the rate rises, 0: none
     l2: float = 0.0
     clip_norm: float = 0.0  # 0: off
+    average: float = 0.0  # how long averages of the weights remember, 0: off
     estimator: str = "reference"
     seed: int = 0
     report_loss_every: int = 1000
@@ -43,7 +44,8 @@ def from_flags(flags):
     """The settings among flags.
 
     Args:
-        flags: anything that has them as attributes: parsed flags, or those that a run folder holds.
+        flags: anything that has them as attributes: parsed flags, or those that a run folder holds; what an older run
+            does not know has its default.
 
     Returns:
         `Settings`, checked.
@@ -51,9 +53,9 @@ def from_flags(flags):
     Raises:
         UserError: if one can't work.
     """
-    values = {name: getattr(flags, name) for name in Settings._fields}
+    values = {name: getattr(flags, name, default) for name, default in Settings()._asdict().items()}
     try:
-        values["schedule"] = tuple(float(part) for part in flags.schedule)
+        values["schedule"] = tuple(float(part) for part in values["schedule"])
     except ValueError:
         shown = ",".join(flags.schedule)
         raise UserError(f"`schedule={shown}` is refused: it takes numbers with commas between.") from None
@@ -85,6 +87,7 @@ def check(settings):
         _require(getattr(settings, name) >= 0, name, settings, "0 (off) or a positive number")
     _require(settings.seed < 2**31, "seed", settings, "below 2147483648")
     _require(settings.learning_rate > 0, "learning_rate", settings, "positive")
+    _require(0 <= settings.average < 1, "average", settings, "at least 0 (off) and below 1")
     _require(0 < settings.eval_size_fraction <= 1, "eval_size_fraction", settings, "above 0 and at most 1")
     _require(settings.decay in DECAYS, "decay", settings, f"one of {', '.join(DECAYS)}")
     before_end = 0 <= settings.decay_from < settings.train_itr
