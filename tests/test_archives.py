@@ -151,6 +151,16 @@ def test_sizes_that_lie(tmp_path):
         unpack(path, tmp_path)
 
 
+def test_compression_that_gains_nothing(tmp_path):
+    path = pack(tmp_path)
+    content = bytearray(path.read_bytes())
+    at = next(central_entries(content))
+    content[at + 10] = zipfile.ZIP_DEFLATED
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"holds README\.md compressed"):
+        unpack(path, tmp_path)
+
+
 @pytest.mark.parametrize("content", [b"", b"PK", b"PK\x05\x06" + bytes(18), b"<html>", bytes(1000)])
 def test_what_is_no_archive(content, tmp_path):
     (tmp_path / "x.zip").write_bytes(content)

@@ -140,6 +140,7 @@ def test_what_optimisers_keep_is_left_out(convert, small):
     slots = [
         f"{WEIGHT}/RMSProp", f"{WEIGHT}/RMSProp_1", f"train/{WEIGHT}/Momentum", f"{WEIGHT}/Adam", f"{WEIGHT}/Adam_1",
         "beta1_power", "train/beta2_power", "beta1_power_1",
+        *(f"{WEIGHT}/{name}" for name in ("Adadelta", "Adadelta_1", "Adagrad", "AdagradDA", "Ftrl", "Ftrl_1")),
     ]  # fmt: skip
     path = convert({name: np.zeros(3, np.float32) for name in slots})
     found = checkpoints.read(path)

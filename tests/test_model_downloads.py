@@ -150,6 +150,24 @@ def test_wrong_bytes_are_not_kept(server, tmp_path):
     assert fetch(entry(server), tmp_path)[1]
 
 
+def test_a_download_that_was_complete_needs_no_server(server, tmp_path):
+    refused(fetch, entry(server, "cut"), tmp_path)
+    (partial,) = in_models(tmp_path)
+    (tmp_path / "models" / partial).write_bytes(server.files["tiny.zip"])
+    assert fetch(entry(server, "missing"), tmp_path)[1] and len(server.asked) == 1
+
+
+def test_a_folder_that_appears_meanwhile_stays(server, tmp_path):
+    @contextlib.contextmanager
+    def progress(total, initial):
+        write_model(tmp_path / "models" / "tiny", {"thesis.tex": b"mine"})
+        with no_progress(total, initial) as bar:
+            yield bar
+
+    assert "is in use already" in refused(fetch, entry(server), tmp_path, progress=progress)
+    assert content_of(tmp_path / "models" / "tiny") == {"thesis.tex": b"mine"}
+
+
 def test_more_than_the_archive_is_not_kept(server, tmp_path):
     refused(fetch, entry(server, "cut"), tmp_path)
     (partial,) = in_models(tmp_path)
