@@ -22,6 +22,10 @@ PERMANENT, ROLLING = "model", "rolling"
 _DATA_ENDING, _INDEX_ENDING = ".data-00000-of-00001", ".index"  # the index comes last: it marks completeness
 _INDEX_PATTERN = re.compile(rf"({PERMANENT}|{ROLLING})-(\d+)\{_INDEX_ENDING}")
 _PARTIAL_FOLDER = "partial"
+# What optimisers keep: variables beside those that they optimise, and powers of Adam's rates.
+_OPTIMISER = re.compile(
+    r"/(Adadelta|Adagrad|AdagradDA|Adam|Ftrl|Momentum|RMSProp)(_\d+)?$|(^|/)beta[12]_power(_\d+)?$"
+)
 _AVERAGE = "/average"  # ends the name of a variable that holds the average of another
 
 
@@ -195,12 +199,19 @@ def average_of(name):
 
 def averaged(values):
     """The weights to evaluate among a checkpoint's values: averages where a training has kept them, dict."""
-    if values.get("global_step") == 0:  # there are none yet
+    if np.array_equal(values.get("global_step"), 0):  # there are none yet
         return values
     return {
         name: values.get(average_of(name), value)
         for name, value in values.items()
         if not name.endswith(_AVERAGE)
+    }
+
+
+def weights_of(values):
+    """The model's weights and `global_step` among a checkpoint's values, averaged, without what optimisers remember."""
+    return {
+        name: np.asarray(value) for name, value in averaged(values).items() if not _OPTIMISER.search(name)
     }
 
 

@@ -32,10 +32,6 @@ _RELEASE_FLAGS = (
 )
 _REMEDY = "give the flags that it was trained with (`source_flags`)"
 _STEP, _MEAN_IMAGE = "global_step", "sqair/decoder/mean_image"
-# What optimisers keep: variables beside those that they optimise, and powers of Adam's rates.
-_OPTIMISER = re.compile(
-    r"/(Adadelta|Adagrad|AdagradDA|Adam|Ftrl|Momentum|RMSProp)(_\d+)?$|(^|/)beta[12]_power(_\d+)?$"
-)
 
 
 def convert(source, flags, folder, target=RUN):
@@ -99,7 +95,7 @@ def _read(source):
             values = checkpoints.read(path)
         except ValueError as error:
             raise UserError(f"{str(error).rstrip('.')}; give `source`, the path of a whole one.") from None
-    return path, {name: np.asarray(value) for name, value in values.items() if not _OPTIMISER.search(name)}
+    return path, checkpoints.weights_of(values)
 
 
 def _check_names(source, values, wanted):

@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from stub_model import StubDataset, StubModel
+
+from sqair.errors import UserError
+from sqair.training import checkpoints
+from sqair.training.export import export
+from sqair.training.graph import TrainingGraph
+from sqair.training.settings import Settings
+
+SCRIPT = os.path.join(
+    os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "scripts", "export_model.py"
+)
+SETTINGS = Settings(
+    batch_size=3, k_particles=2, train_itr=8, learning_rate=0.01, num_threads=1, opt="adam", average=0.5
+)
+METRICS = "step,source,normalised_iwae,loss\n2,batch,1,2\n2,valid,612.34567,3\n4,valid,5,6\n"
+
+
+@pytest.fixture
+def run(tmp_path):
+    """The folder of a run of three updates, and its values."""
+    folder = tmp_path / "run"
+    folder.mkdir()
+    graph = TrainingGraph(StubModel, StubDataset(6), SETTINGS)
+    for _ in range(3):
+        graph.update(False)
+    graph.save(str(folder / "checkpoints"), rolling=False)
+    values = graph.values()
+    graph.close()
+    (folder / "flags.json").write_text(json.dumps({"data_dir": "/home/someone/set", "n_what": 2}))
+    (folder / "metrics.csv").write_text(METRICS)
+    return str(folder), values
+
+
+def test_weights_flags_and_curve_are_what_is_left(run, tmp_path):
+    folder, values = run
+    out = str(tmp_path / "models" / "mine")
+    path = export(folder, out)
+    assert path == os.path.join(out, "checkpoints", "model-3")
+    found = checkpoints.of_run_or_path(out)
+    assert set(found.values) == {"decoder/colour", "discovery/jitter", "prior/unused", "global_step"}
+    np.testing.assert_array_equal(found.values["decoder/colour"], values["decoder/colour/average"])
+    assert found.values["decoder/colour"].dtype == np.float32 and found.values["global_step"] == 3
+    with open(os.path.join(out, "flags.json")) as file:
+        assert json.load(file) == {"data_dir": "data/multi_mnist", "n_what": 2}
+    with open(os.path.join(out, "curve.csv")) as file:
+        lines = file.read().splitlines()
+    assert len(lines) == 2 and lines[1].startswith("2,,612.35,")
+
+
+def test_nothing_is_replaced_and_nothing_half_written(run, tmp_path):
+    folder, _ = run
+    out = tmp_path / "mine"
+    out.mkdir()
+    (out / "x").write_text("precious")
+    with pytest.raises(UserError, match="is in use already"):
+        export(folder, str(out))
+    with pytest.raises(UserError, match="is incomplete"):
+        export(folder, str(tmp_path / "other"), str(tmp_path / "nowhere"))
+    assert sorted(os.listdir(str(tmp_path))) == ["mine", "run"] and os.listdir(str(out)) == ["x"]
+
+
+def test_the_script(run, tmp_path):
+    def call(*flags):
+        done = subprocess.run([sys.executable, SCRIPT, *flags], capture_output=True, text=True)
+        return done.returncode, done.stdout, done.stderr
+
+    out = str(tmp_path / "mine")
+    status, output, errors = call(f"--run={run[0]}", f"--out={out}")
+    assert (status, errors) == (
+        0,
+        "",
+    ) and output == f"Wrote {out}/checkpoints/model-3, and its flags and curve in {out}.\n"
+    assert call(f"--run={run[0]}") == (2, "", "--out is missing; name the folder to write.\n")
