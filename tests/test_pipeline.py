@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from stub_data_set import NUM_TRAIN, NUM_VALID, SHARD, sharded_sequences, sharded_set
 
+from sqair.data import storage, tfrecords
 from sqair.data.pipeline import Order, SequenceDataset
 
 
@@ -108,6 +109,40 @@ def test_static_shapes(folder):
         batch = tf.compat.v1.data.make_one_shot_iterator(dataset.batches(5, repeat=repeat)).get_next()
         shapes = [field.shape.as_list() for field in batch]
         assert shapes == [[4, size, 30, 40, 1], [4, size, 3, 4], [4, size, 3], [size, 3], [4, size, 3]]
+
+
+def write(path, boxes):
+    """A data set of one sequence in each split, of black frames and these `[T, M, 4]` boxes."""
+    seq_len, max_objects = boxes.shape[:2]
+    layout = storage.Layout(seq_len, (5, 6, 3), max_objects)
+    arrays = {name: np.ones(shape, dtype) for name, dtype, shape in layout.fields}
+    entries = {}
+    for split in ("train", "valid"):
+        with storage.SplitWriter(path, split, layout, 1) as writer:
+            writer.write(tfrecords.frame([storage.encode(layout, dict(arrays, boxes=boxes))]), 0)
+        entries[split] = writer.entry()
+    storage.write_index(path, layout, entries)
+    return path
+
+
+def test_an_object_without_a_box_in_a_frame_is_not_in_it(tmp_path):
+    boxes = np.float32([[[1, 2, 3, 4], [0, 0, 0, 0]], [[0, 0, 0, 0], [-9, -9, 1, 1]]])
+    batch = SequenceDataset(write(str(tmp_path), boxes), "train").first(1)
+    assert batch.presence[:, 0].tolist() == [[1, 0], [0, 1]]
+
+
+@pytest.mark.parametrize("repeat", [True, False])
+def test_a_data_set_without_annotations(tmp_path, repeat):
+    dataset = SequenceDataset(write(str(tmp_path), np.zeros((2, 0, 4), np.float32)), "train")
+    batch = fetch(lambda: dataset.batches(1, repeat=repeat), 1)[0]
+    shapes = [(2, 1, 5, 6, 3), (2, 1, 0, 4), (2, 1, 0), (1, 0), (2, 1, 0)]
+    assert [field.shape for field in batch] == shapes and dataset.max_objects == 0
+
+
+def test_the_first_sequences(folder, sequences):
+    dataset = SequenceDataset(folder, "valid")
+    check_batch(SequenceDataset(folder, "train").first(3), sequences[:3])
+    assert dataset.first(100).images.shape[1] == NUM_VALID
 
 
 def test_arguments_out_of_range(folder):

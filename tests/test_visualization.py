@@ -47,6 +47,20 @@ def test_each_present_slot_has_a_box_on_input_and_reconstruction(seq_len, batch,
     assert figure.axes[0].texts[-1].get_text().startswith("colour")
 
 
+def test_without_reconstructions_there_are_the_inputs_alone():
+    prediction = dict(example(seq_len=3, batch=2, slots=2, channels=3), reconstructions=None)
+    figure = visualization.tracking_figure(**prediction)
+    assert [text.get_text() for text in figure.axes[0].texts].count("input") == 2
+    assert "model" not in [text.get_text() for text in figure.axes[0].texts]
+    assert len(figure.axes[0].images) == 3 * 2 and len(marks(figure, "box")) == 3 * 2 * 2
+    nothing = {
+        "boxes": np.zeros((3, 2, 0, 4)),
+        "presence": np.zeros((3, 2, 0)),
+        "object_ids": np.zeros((3, 2, 0)),
+    }
+    assert not marks(visualization.tracking_figure(**dict(prediction, **nothing)), "box")
+
+
 def test_a_box_keeps_the_colour_and_number_of_its_object():
     prediction = example(seq_len=4, batch=1, slots=2)
     prediction["object_ids"][2:, 0] = [1, 7]  # object 1 moves to slot 0

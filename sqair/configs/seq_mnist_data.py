@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Data: moving multi-MNIST."""
+"""Data: moving multi-MNIST, or videos of your own."""
 
 import os
 
@@ -11,7 +11,7 @@ from sqair.data.pipeline import SequenceDataset
 flags.DEFINE_string(
     "data_dir",
     os.path.join("data", "multi_mnist"),
-    "Folder of the data set, as scripts/create_multi_mnist_dataset.sh writes it.",
+    "Folder of the data set, as scripts/create_multi_mnist_dataset.sh or scripts/import_videos.py writes it.",
 )
 
 

@@ -208,11 +208,12 @@ def draw_digit(frame, template, y, x):
 def visible_share(boxes, canvas_size):
     """Share of each box's area on the canvas: `[...]` float32 from `[..., 4]`; 0 for boxes without area.
 
-    The boxes begin at or above 0, and `canvas_size` is (H, W).
+    `canvas_size` is (H, W).
     """
     corners, sizes = boxes[..., :2], boxes[..., 2:]
-    on_canvas = np.minimum(corners + sizes, canvas_size) - np.minimum(corners, canvas_size)
-    share = on_canvas[..., 0] * on_canvas[..., 1] / np.maximum(sizes[..., 0] * sizes[..., 1], 1)
+    on_canvas = np.clip(corners + sizes, 0, canvas_size) - np.clip(corners, 0, canvas_size)
+    area = sizes[..., 0] * sizes[..., 1]
+    share = on_canvas[..., 0] * on_canvas[..., 1] / np.where(area > 0, area, 1)
     return share.astype(np.float32)
 
 

@@ -17,7 +17,9 @@ class SequenceBatch(NamedTuple):
 
     images: Any  # [T, B, H, W, C] float32 in [0, 1]
     boxes: Any  # [T, B, M, 4] float32 (y, x, h, w) in pixels, may reach beyond the image
-    presence: Any  # [T, B, M] float32, 1 where the object belongs to the frame (off the canvas still counts)
+    presence: (
+        Any  # [T, B, M] float32, 1 where the object has a box in the frame (off the canvas still counts)
+    )
     labels: Any  # [B, M] int32 class of each object, -1 where there is none
     visible: Any  # [T, B, M] float32 in [0, 1], share of the object's area that can be seen
 
@@ -103,10 +105,17 @@ class SequenceDataset:
         dataset = tf.data.Dataset.range(min(start, num_batches), num_batches)
         return dataset.map(load, num_parallel_calls=_PARALLEL_DECODING).prefetch(_PREFETCHED_BATCHES)
 
+    def first(self, count):
+        """The first `count` sequences on disk, or as many as there are: `SequenceBatch` of NumPy arrays."""
+        with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+            batches = self.batches(min(count, self.num_sequences), repeat=False)
+            return session.run(tf.compat.v1.data.make_one_shot_iterator(batches).get_next())
+
     def _decode(self, records):
         """Time-major `SequenceBatch` of records `[B]` string."""
         content = tf.io.decode_raw(tf.io.decode_compressed(records, "ZLIB"), tf.uint8)
-        batch_size = [-1 if dimension is None else dimension for dimension in records.shape.as_list()]
+        # Not -1, which cannot be inferred for fields without objects.
+        batch_size = [records.shape.as_list()[0] or tf.shape(records)[0]]
         fields, offset = {}, 0
         for name, dtype, shape in self._reader.layout.fields:
             num_bytes = dtype.itemsize * int(np.prod(shape))
@@ -117,11 +126,11 @@ class SequenceDataset:
                 field = tf.bitcast(tf.reshape(field, batch_size + items), dtype.name)
             fields[name] = tf.reshape(field, batch_size + list(shape))
         time_major = {name: _swap_leading(fields[name]) for name in ("images", "boxes", "visible")}
-        presence = tf.cast(fields["presence"], tf.float32)
+        in_frame = tf.cast(tf.reduce_any(time_major["boxes"][..., 2:] > 0, axis=-1), tf.float32)
         return SequenceBatch(
             images=tf.cast(time_major["images"], tf.float32) / 255.0,
             boxes=time_major["boxes"],
-            presence=tf.tile(presence[tf.newaxis], [self.seq_len, 1, 1]),
+            presence=in_frame * tf.cast(fields["presence"], tf.float32),
             labels=fields["labels"],
             visible=time_major["visible"],
         )

@@ -35,7 +35,10 @@ class Layout(NamedTuple):
 
     @property
     def fields(self):
-        """List of `(name, dtype, shape)` of the arrays of a record, in order."""
+        """List of `(name, dtype, shape)` of the arrays of a record, in order.
+
+        An object that is not in one of the frames has a box of zeros there.
+        """
         frames, objects = self.seq_len, self.max_objects
         return [
             ("images", np.dtype("u1"), (frames,) + tuple(self.image_shape)),

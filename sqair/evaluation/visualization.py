@@ -50,7 +50,7 @@ def tracking_figure(
 
     Args:
         images: `[T, B, H, W, C]`.
-        reconstructions: `[T, B, H, W, C]`.
+        reconstructions: `[T, B, H, W, C]`; None for the inputs alone.
         boxes: `[T, B, N, 4]`.
         presence: `[T, B, N]`, 1 or 0.
         object_ids: `[T, B, N]`, whole numbers, -1 for none.
@@ -64,23 +64,23 @@ def tracking_figure(
     Raises:
         ValueError: if a shape does not fit `images`.
     """
+    rows = ["input"] if reconstructions is None else ["input", "model"]
     images, reconstructions, boxes, presence, object_ids = _checked(
-        images, reconstructions, boxes, presence, object_ids
+        images, images if reconstructions is None else reconstructions, boxes, presence, object_ids
     )
     seq_len, batch_size, height, width, _ = images.shape
     if true_boxes is not None:
         true_boxes, true_presence = _checked_truth(true_boxes, true_presence, seq_len, batch_size)
     n_sequences = min(batch_size, max_sequences)
     tile = _tile_size(seq_len, height, width)
-    block = 2 * (tile[0] + GAP) + BLOCK_GAP
+    block = len(rows) * (tile[0] + GAP) + BLOCK_GAP
     sheet = _Sheet(seq_len, n_sequences * block - BLOCK_GAP, tile, (height, width))
     for b in range(n_sequences):
-        input_row = TOP + b * block
-        model_row = input_row + tile[0] + GAP
-        sheet.row_label(input_row, tile[0], "input")
-        sheet.row_label(model_row, tile[0], "model")
+        tops = [TOP + b * block + row * (tile[0] + GAP) for row in range(len(rows))]
+        for y, name in zip(tops, rows):
+            sheet.row_label(y, tile[0], name)
         for t in range(seq_len):
-            for y, picture in ((input_row, images), (model_row, reconstructions)):
+            for y, picture in zip(tops, (images, reconstructions)):
                 frame = sheet.frame(t, y, picture[t, b])
                 if picture is images and true_boxes is not None:
                     sheet.true_boxes(frame, true_boxes[t, b], true_presence[t, b])
