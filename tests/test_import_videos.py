@@ -105,7 +105,7 @@ def test_a_full_disk_and_an_interruption_leave_nothing(tmp_path):
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     try:
         end = time.monotonic() + 60
-        while not decodes(process):
+        while not (os.listdir(str(tmp_path / "new")) and decodes(process)):
             assert time.monotonic() < end
             time.sleep(0.01)
         process.send_signal(signal.SIGTERM)
