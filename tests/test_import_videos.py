@@ -29,6 +29,12 @@ def run(script, *arguments, **options):
     return done.returncode, done.stdout, done.stderr
 
 
+def decodes(process):
+    """Whether a process has started another one, which decodes a film."""
+    with open(f"/proc/{process.pid}/task/{process.pid}/children") as stream:
+        return bool(stream.read())
+
+
 def test_every_option_reaches_the_data(tmp_path):
     paths = stub_films.write(tmp_path, "a", "b", num_frames=14)
     folder = str(tmp_path / "set")
@@ -95,13 +101,14 @@ def test_a_full_disk_and_an_interruption_leave_nothing(tmp_path):
     )
     assert os.listdir(str(tmp_path / "new")) == []
 
-    command = [sys.executable, os.path.join(SCRIPTS, "import_videos.py"), *arguments[:2], "--size=64x400"]
+    command = [sys.executable, os.path.join(SCRIPTS, "import_videos.py"), *arguments[:2], "--size=512x512"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     try:
         end = time.monotonic() + 60
-        while not os.listdir(str(tmp_path / "new")):
+        while not (os.listdir(str(tmp_path / "new")) and decodes(process)):
             assert time.monotonic() < end
             time.sleep(0.01)
+        time.sleep(0.2)  # the film takes seconds
         process.send_signal(signal.SIGTERM)
         _, err = process.communicate(timeout=60)
     finally:

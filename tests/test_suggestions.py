@@ -11,7 +11,7 @@ from sqair.model.spatial_transformer import boxes_from_logits
 SIZE = (30, 40)
 
 
-def scene(num_objects=2, contrast=0.5, noise=0.0, ground=0.0, channels=1, frames=12, side=(6, 8)):
+def scene(num_objects=2, contrast=0.5, noise=0.0, ground=0.0, channels=1, frames=12, side=(5, 9)):
     """Bright rectangles that move by a pixel a frame, apart from each other; images, boxes, presence of one video."""
     rng = np.random.RandomState(0)
     images = np.full((frames, 1, *SIZE, channels), ground, np.float32)
@@ -44,13 +44,13 @@ def test_size_number_and_contrast_are_found_with_and_without_truth(annotated, ch
     slots = 3 if annotated else 0
     measures = suggestions.measure(images, boxes[:, :, :slots], presence[:, :, :slots])
     assert measures.annotated == annotated and measures.ground == 0 and measures.noise == 0
-    assert measures.contrast == pytest.approx(0.5) and measures.foreground == pytest.approx(2 * 48 / 1200)
-    np.testing.assert_array_equal(measures.sizes, [[6, 8]] * 24)
+    assert measures.contrast == pytest.approx(0.5) and measures.foreground == pytest.approx(2 * 45 / 1200)
+    np.testing.assert_array_equal(measures.sizes, [[5, 9]] * 24)
     assert measures.counts.tolist() == [2] * 12
     found = suggested(images, boxes[:, :, :slots], presence[:, :, :slots])
     x, y = (float(number) for number in found["scale_prior"][0].split(","))
-    assert x == pytest.approx(np.log(8 / 41 / (1 - 8 / 41)), abs=0.05)  # the x axis first, as the flag has it
-    assert y == pytest.approx(np.log(6 / 31 / (1 - 6 / 31)), abs=0.05)
+    assert x == pytest.approx(np.log(9 / 41 / (1 - 9 / 41)), abs=0.05)  # the x axis first, as the flag has it
+    assert y == pytest.approx(np.log(5 / 31 / (1 - 5 / 31)), abs=0.05)
     assert found["n_steps_per_image"][0] == "2" and found["output_std"][0] == "0.2"
     kind = "annotated objects" if annotated else "connected pieces"
     assert all(kind in found[flag][1] for flag in ("scale_prior", "n_steps_per_image"))
@@ -72,7 +72,7 @@ def test_a_piece_at_the_border_counts_but_says_nothing_of_the_size():
     images[:12, 0, 28, 20] = 0.5  # a speck
     measures = suggestions.measure(images, boxes[:, :, :0], presence[:, :, :0])
     assert measures.counts.tolist() == [2] * 12 + [0] * 13
-    np.testing.assert_array_equal(measures.sizes, [[6, 8]] * 12)
+    np.testing.assert_array_equal(measures.sizes, [[5, 9]] * 12)
     cut = np.array([[[[-3, 2, 6, 8]]], [[[5, 36, 6, 8]]], [[[-9, 2, 6, 8]]], [[[22, 32, 6, 8]]]], np.float32)
     measures = suggestions.measure(np.zeros((4, 1, *SIZE, 1)), cut, np.ones((4, 1, 1)))
     assert measures.counts.tolist() == [1, 1, 0, 1] and measures.sizes.tolist() == [[6, 8]]

@@ -26,13 +26,14 @@ def save(folder, *names, size=(6, 9), mode="RGB"):
         Image.new(mode, size[::-1], i if mode in ("L", "I") else (i, i, i)).save(str(folder / name))
 
 
-@pytest.mark.parametrize("ending", ["mp4", "avi", "gif"])
+@pytest.mark.parametrize("ending", ["mp4", "avi", "gif", "mov", "mkv", "webm", "mpg", "wmv"])
 def test_a_film_has_the_frames_that_were_written(tmp_path, ending):
     wanted = stub_films.frames()
     (path,) = stub_films.write(tmp_path, "film")
     if ending != "mp4":
         other = str(tmp_path / f"film.{ending}")
-        subprocess.check_call([imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-i", path, other])
+        options = ["-r", "25", "-vf", "setpts=N/25/TB"] if ending == "mpg" else []  # its slowest
+        subprocess.check_call([imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-i", path, *options, other])
         path = other
     ((name, found),) = read(path)
     assert name == path and found.shape == wanted.shape and found.dtype == np.uint8
@@ -85,6 +86,13 @@ def test_a_damaged_film_is_refused(tmp_path, keep):
         file.write(content[:keep])
     with pytest.raises(UserError, match=r"film.mp4' is damaged or of an unknown kind \(.+\); replace it"):
         read(path)
+
+
+def test_a_playlist_is_no_film(tmp_path):
+    text = "#EXTM3U\n#EXT-X-TARGETDURATION:5\n#EXTINF:5,\nhttp://127.0.0.1:1/x.ts\n"
+    (tmp_path / "list.avi").write_text(text)
+    with pytest.raises(UserError, match="list.avi' is damaged or of an unknown kind .*whitelist"):
+        read(tmp_path / "list.avi")
 
 
 def test_a_film_that_breaks_in_the_middle_is_refused(tmp_path):

@@ -19,6 +19,7 @@ from sqair.errors import UserError
 
 FILMS = (".mp4", ".avi", ".gif", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv")
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp")
+_CONTAINERS = "mov,avi,gif,matroska,mpeg,mpegts,mpegvideo,asf"  # of these films, by ffmpeg's names
 _EIGHT_BITS = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")  # Pillow's modes
 _KINDS = "films (mp4, avi, gif, ...), folders of pictures (png, jpg), or arrays (npy, npz)"
 
@@ -168,16 +169,18 @@ def _picture_frames(paths):
 
 def _film_frames(path):
     """Decodes a film; every frame is one as stored, none is left out or repeated to keep the time."""
-    # The white list keeps a playlist that calls itself a film from opening addresses.
+    # A playlist that calls itself a film would open addresses, and wait for them for ever.
     command = [_ffmpeg(), "-nostdin", "-v", "error", "-protocol_whitelist", "file"]
+    command += ["-format_whitelist", _CONTAINERS]
     command += ["-i", f"file:{path}", "-map", "0:v:0", "-vsync", "passthrough"]
     command += ["-f", "image2pipe", "-c:v", "ppm", "-pix_fmt", "rgb24", "-"]
     with tempfile.TemporaryFile() as complaints:
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=complaints) as process:
             try:
                 yield from _ppm_frames(process.stdout)
-            finally:
-                process.kill()  # if it is still at it, because nobody reads on
+            except BaseException:  # nobody reads on
+                process.kill()
+                raise
         complaint = _complaint(complaints)
     if complaint:
         raise UserError(
