@@ -100,6 +100,14 @@ def test_scalars_against_loops(batch_size, k_particles):
         np.testing.assert_allclose(actual[name], value, rtol=2e-4, atol=1e-5, err_msg=name)
 
 
+def test_counts_are_not_judged_where_nothing_is_annotated():
+    numbers = Numbers(2, 2)
+    names = list(numbers.evaluate().scalars)
+    numbers.true_presence = numbers.true_presence[..., :0]
+    without = list(numbers.evaluate().scalars)
+    assert without == [name for name in names if name != "num_step_acc"] != names
+
+
 @pytest.mark.parametrize("estimator", ["reference", "vimco", "reinforce"])
 def test_loss_is_the_estimators_of_log_weights_summed_over_time(estimator):
     numbers = Numbers(3, 2)

@@ -125,3 +125,13 @@ def test_counts_of_one_true_number_are_a_row():
     np.testing.assert_array_equal(
         sequence_statistics.confusion(found, visible=True), [[1.5, 0.5, 0], [0, 1.25, 0.75]]
     )
+
+
+def test_counts_are_not_judged_where_nothing_is_annotated():
+    numbers = Numbers(B, K)
+    numbers.true_presence = numbers.true_presence[..., :0]
+    with tf.Graph().as_default():
+        found, _ = of_numbers(numbers, np.zeros((T, B, 0)))
+    estimates = sequence_statistics.summarise(found, K)
+    assert "num_steps" in estimates and not {"num_step_acc", "visible_step_acc"} & set(estimates)
+    assert sequence_statistics.confusion(found).shape == (0, N + 1)

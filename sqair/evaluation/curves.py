@@ -11,7 +11,7 @@ from sqair.errors import UserError
 from sqair.evaluation.evaluations import TITLES
 from sqair.training.reporting import VALID, read_metrics
 
-PANELS = "normalised_iwae", "num_step_acc"
+BOUND, ACCURACY, OBJECTS = "normalised_iwae", "num_step_acc", "num_steps"
 MOST_RUNS = 10  # that colours tell apart
 # Told apart with red-green blindness too; a second set of line styles doubles them.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#444444")
@@ -35,7 +35,7 @@ def read(path):
         rows = [row for row in read_metrics(file) if row["source"] == VALID]
     except (OSError, ValueError, KeyError, UnicodeDecodeError) as error:
         raise UserError(f"{file} cannot be read as the metrics of a training: {error!r}.") from None
-    rows = [row for row in rows if all(name in row for name in PANELS)]
+    rows = [row for row in rows if BOUND in row and (ACCURACY in row or OBJECTS in row)]
     if not rows:
         raise UserError(
             f"{file} holds no validation numbers; name the folder of a run that was evaluated (`log_itr`)."
@@ -44,7 +44,7 @@ def read(path):
 
 
 def training_figure(runs, title=""):
-    """The bound and the share of right counts against updates.
+    """The bound and the share of right counts against updates; the number of objects where none are annotated.
 
     Args:
         runs: dict of label -> rows as of `read`, at most `MOST_RUNS`.
@@ -60,7 +60,8 @@ def training_figure(runs, title=""):
         raise UserError(f"{len(runs)} runs cannot be told apart in a figure; name 1 to {MOST_RUNS}.")
     figure = Figure(figsize=(9.5, 3.6), dpi=100, facecolor="white")
     FigureCanvasAgg(figure)
-    for i, name in enumerate(PANELS):
+    counted = all(ACCURACY in row for rows in runs.values() for row in rows)
+    for i, name in enumerate((BOUND, ACCURACY if counted else OBJECTS)):
         axes = figure.add_subplot(1, 2, i + 1)
         for j, (label, rows) in enumerate(runs.items()):
             style = {"color": COLOURS[j % len(COLOURS)], "linestyle": STYLES[j // len(COLOURS)]}

@@ -226,7 +226,9 @@ def _entry(request, statistics):
     estimates = sequence_statistics.summarise(statistics, request.particles)
     return dict(
         request._asdict(),
-        estimates=OrderedDict((name, _plain(dict(estimates[name]._asdict()))) for name in TITLES),
+        estimates=OrderedDict(
+            (name, _plain(dict(estimates[name]._asdict()))) for name in TITLES if name in estimates
+        ),
         confusion=sequence_statistics.confusion(statistics).tolist(),
         visible_confusion=sequence_statistics.confusion(statistics, visible=True).tolist(),
         objects=None,
@@ -270,8 +272,8 @@ def quantities(entry):
             scaled,
             sums,
         )
-    for name, (title, unit) in TITLES.items():
-        estimate = entry["estimates"][name]
+    for name, estimate in entry["estimates"].items():
+        title, unit = TITLES[name]
         yield name, title, unit, estimate["mean"], estimate["standard_error"], estimate["by_frame"]
 
 
@@ -304,6 +306,8 @@ def table(entry):
             f"  {title + ', ' + unit:48}{mean:>10.5g} {shown:>11} {by_frame[0]:>12.5g} {by_frame[-1]:>12.5g}"
         )
     for name, what in (("confusion", "objects"), ("visible_confusion", "visible objects")):
+        if not entry[name]:  # nothing is annotated
+            continue
         found = [f"found {n}" for n in range(len(entry[name][0]))]
         lines.append(f"  {'frames with':18}" + "".join(f"{text:>10}" for text in found))
         for true, row in enumerate(entry[name]):

@@ -32,7 +32,9 @@ class SequenceStatistics(NamedTuple):
     num_disc_steps: Any  # [T, B] objects discovered
     num_prop_steps: Any  # [T, B] objects propagated
     count_prob: Any  # [T, B, N + 1] probability of each number of objects
-    true_count: Any  # [T, B] annotated objects, those off the canvas included
+    true_count: (
+        Any  # [T, B] annotated objects, those off the canvas included; NaN in data without annotations
+    )
     visible_count: Any  # [T, B] those of which at least LEAST_VISIBLE can be seen
 
 
@@ -69,6 +71,7 @@ def of_result(result, batch, n_steps):
     running = tf.cumsum(log_weights, axis=0)
     counts = tf.reduce_sum(steps.latents.presence, axis=-1)
     alike = [tf.cast(tf.equal(counts, float(n)), tf.float32) for n in range(n_steps + 1)]
+    annotated = 0.0 if batch.presence.shape[-1].value != 0 else float("nan")
     seen = batch.presence * tf.cast(batch.visible >= LEAST_VISIBLE, tf.float32)
     return SequenceStatistics(
         log_mean_weight=tf.reduce_logsumexp(running, axis=-1) - math.log(k_particles),
@@ -80,8 +83,8 @@ def of_result(result, batch, n_steps):
         num_disc_steps=weighted(tf.reduce_sum(steps.discovery.presence, axis=-1)),
         num_prop_steps=weighted(tf.reduce_sum(steps.propagation.presence, axis=-1)),
         count_prob=tf.stack([weighted(x) for x in alike], axis=-1),
-        true_count=tf.reduce_sum(batch.presence, axis=-1),
-        visible_count=tf.reduce_sum(seen, axis=-1),
+        true_count=tf.reduce_sum(batch.presence, axis=-1) + annotated,
+        visible_count=tf.reduce_sum(seen, axis=-1) + annotated,
     )
 
 
@@ -114,7 +117,8 @@ def summarise(statistics, k_particles):
 
     Returns:
         `OrderedDict` of name -> `Estimate`, the names those that a training reports. Per frame; `normalised_iwae` of a
-        frame is the bound on its log-probability given the frames before, `ess` that of the frames up to it.
+        frame is the bound on its log-probability given the frames before, `ess` that of the frames up to it. Without
+        annotations there are no `num_step_acc` and `visible_step_acc`.
     """
     values = OrderedDict(normalised_iwae=np.diff(statistics.log_mean_weight, axis=0, prepend=0.0))
     for name in ("normalised_vae", "data_ll", "kl", "mse", "num_disc_steps", "num_prop_steps"):
@@ -125,7 +129,8 @@ def summarise(statistics, k_particles):
         ("num_step_acc", statistics.true_count),
         ("visible_step_acc", statistics.visible_count),
     ):
-        values[name] = np.sum(statistics.count_prob * (truth[..., None] == sizes), axis=-1)
+        if np.all(np.isfinite(truth)):
+            values[name] = np.sum(statistics.count_prob * (truth[..., None] == sizes), axis=-1)
     estimates = OrderedDict((name, _estimate(value.mean(0), value)) for name, value in values.items())
     ess = k_particles * np.exp(2.0 * statistics.log_mean_weight - statistics.log_mean_square)
     estimates["ess"] = _estimate(ess[-1], ess)
@@ -140,9 +145,12 @@ def confusion(statistics, visible=False):
         visible: whether only visible objects count as true.
 
     Returns:
-        `[M + 1, N + 1]` float64, frames: row m holds those with m true objects, M the most that occur.
+        `[M + 1, N + 1]` float64, frames: row m holds those with m true objects, M the most that occur; no row without
+        annotations.
     """
-    truth = np.asarray(statistics.visible_count if visible else statistics.true_count, int)
+    truth = statistics.visible_count if visible else statistics.true_count
+    if not np.all(np.isfinite(truth)):
+        return np.zeros([0, statistics.count_prob.shape[-1]])
     rows = [statistics.count_prob[truth == m].sum(0) for m in range(truth.max() + 1)]
     return np.array(rows, np.float64)
 

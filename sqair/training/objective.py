@@ -82,10 +82,11 @@ def _scalars(steps, log_likelihood, squared_error, batch, log_weights, weights):
             ("num_steps", counts),
             ("num_disc_steps", tf.reduce_sum(steps.discovery.presence, axis=-1)),
             ("num_prop_steps", tf.reduce_sum(steps.propagation.presence, axis=-1)),
-            ("num_step_acc", tf.cast(tf.equal(counts, per_row(true_counts)), tf.float32)),
-            ("mse", per_row(squared_error)),
         ]
     )
+    if batch.presence.shape[-1].value != 0:  # something is annotated
+        weighted["num_step_acc"] = tf.cast(tf.equal(counts, per_row(true_counts)), tf.float32)
+    weighted["mse"] = per_row(squared_error)
     values = tf.reduce_mean(tf.stack(list(weighted.values())), axis=1)
     raw = dict(zip(weighted, tf.unstack(tf.reduce_mean(values, axis=-1))))
     values = tf.reshape(values, tf.stack([len(weighted), batch_size, k_particles]))

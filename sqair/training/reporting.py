@@ -175,10 +175,12 @@ class Console:
 
 
 def _headline(numbers):
-    return (
-        f"T {int(numbers['seq_len'])}, bound {numbers['normalised_iwae']:.2f},"
-        f" count accuracy {numbers['num_step_acc']:.3f}"
+    counts = ", ".join(
+        f"{title} {numbers[name]:.3f}"
+        for name, title in (("num_step_acc", "count accuracy"), ("num_steps", "objects"))
+        if name in numbers
     )
+    return f"T {int(numbers['seq_len'])}, bound {numbers['normalised_iwae']:.2f}, {counts}"
 
 
 def _duration(seconds):
