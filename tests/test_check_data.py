@@ -19,6 +19,7 @@ def run(*arguments):
     return done.returncode, done.stdout, done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("truth", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_sizes_numbers_suggestions_and_a_figure(tmp_path, truth):
     paths = stub_films.write(tmp_path, "a", "b")

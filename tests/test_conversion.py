@@ -254,6 +254,7 @@ def refused_by_the_script(*arguments):
     return errors
 
 
+@pytest.mark.slow
 def test_the_script_takes_the_flags_of_the_source(tmp_path):
     flags = tmp_path / "flags.json"
     flags.write_text('{"n_units": "many", "data_config": "evil.py", "flagfile": "/etc/passwd"}')

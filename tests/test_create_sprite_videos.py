@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import numpy as np
+import pytest
 
 from sqair.data import mot, video_files
 
@@ -16,6 +17,7 @@ def run(*arguments):
     return done.returncode, done.stdout, done.stderr
 
 
+@pytest.mark.slow
 def test_every_option_reaches_the_films(tmp_path):
     folder = str(tmp_path / "films")
     status, out, err = run(

@@ -53,6 +53,7 @@ def test_what_is_no_training_is_refused(tmp_path, content):
         curves.read(str(tmp_path))
 
 
+@pytest.mark.slow
 def test_the_script_writes_a_png(run, tmp_path):
     def call(*flags):
         done = subprocess.run([sys.executable, SCRIPT, *flags], capture_output=True, text=True)

@@ -41,6 +41,7 @@ def run_folder(tmp_path_factory):
     return str(root / "multi_mnist" / "1")
 
 
+@pytest.mark.slow
 def test_every_second_checkpoint_is_evaluated_once(run_folder):
     flags = (f"--run={run_folder}", MODEL, "--every=2", "--k_particles=4", "--particles_at_once=2")
     status, output, errors = call("evaluate.py", *flags)

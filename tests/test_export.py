@@ -67,6 +67,7 @@ def test_nothing_is_replaced_and_nothing_half_written(run, tmp_path):
     assert sorted(os.listdir(str(tmp_path))) == ["mine", "run"] and os.listdir(str(out)) == ["x"]
 
 
+@pytest.mark.slow
 def test_the_script(run, tmp_path):
     def call(*flags):
         done = subprocess.run([sys.executable, SCRIPT, *flags], capture_output=True, text=True)

@@ -87,6 +87,7 @@ def test_mistakes_end_in_one_sentence(tmp_path, arguments, sentence):
     assert os.listdir(str(tmp_path)) == []
 
 
+@pytest.mark.slow
 def test_a_full_disk_and_an_interruption_leave_nothing(tmp_path):
     stub_films.write(tmp_path, "a", num_frames=300, size=(64, 800), step=1)
     arguments = (f"--videos={tmp_path}/a.mp4", f"--data_dir={tmp_path}/new/set", "--size=64x800")

@@ -308,6 +308,7 @@ def run(script, *arguments):
     return done.returncode, done.stdout, done.stderr
 
 
+@pytest.mark.slow
 def test_the_scripts(server, tmp_path):
     status, out, err = run(
         "pack_model.py", f"--model={write_model(tmp_path / 'other')}", f"--out_dir={tmp_path}/out"

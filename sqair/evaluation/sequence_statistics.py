@@ -151,7 +151,7 @@ def confusion(statistics, visible=False):
     truth = statistics.visible_count if visible else statistics.true_count
     if not np.all(np.isfinite(truth)):
         return np.zeros([0, statistics.count_prob.shape[-1]])
-    rows = [statistics.count_prob[truth == m].sum(0) for m in range(truth.max() + 1)]
+    rows = [statistics.count_prob[truth == m].sum(0) for m in range(int(truth.max()) + 1)]
     return np.array(rows, np.float64)
 
 
