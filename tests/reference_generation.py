@@ -95,7 +95,10 @@ def step(p, f, noise, state, first_frame):
 
 
 def generate(p, f, noise, image_shape, state=None):
-    """Frames of noise, dict of `[T, R, N, ...]`, to a dict of `[T, R, ...]`; goes on from a state of inference."""
+    """Frames of noise, dict of `[T, R, N, ...]`, to a dict of `[T, R, ...]` and the last state: (N objects, last id).
+
+    Without a state there is no object; a state of inference is gone on from.
+    """
     seq_len, n_rows, n_slots = noise["u_presence_prop"].shape
     first_frame = state is None
     if first_frame:
@@ -107,4 +110,4 @@ def generate(p, f, noise, image_shape, state=None):
         frame = {name: slots(objects, name) for name in ("what", "where", "presence", "obj_id")}
         _, frame["canvas"], _ = decode(p, f, objects, *image_shape)
         frames.append(frame)
-    return {name: np.stack([frame[name] for frame in frames]) for name in frames[0]}
+    return {name: np.stack([frame[name] for frame in frames]) for name in frames[0]}, state

@@ -45,6 +45,9 @@ class Case:
                 for _ in range(2)
             ]
         )
+        self.noise.propagation.presence[:2, 0] = (
+            0.0  # what is not there does not stay, however unlikely that is
+        )
         self.images = rng.uniform(size=(T, B) + IMAGE + (1,))
         self.graph = LeanGraph()
         with self.graph.as_default():
@@ -64,7 +67,7 @@ class Case:
             self.variables_of_inference = [v.op.name for v in tf.global_variables()]
             self.continued, self.prior = model.generate(later, state), model.generate(noise)
             with_width = tf.nest.map_structure(lambda x: x[..., None] if x.shape.ndims == 4 else x, noise)
-            cells, _ = unroll(model.generative_cell, with_width, K)
+            cells, (self.state,) = unroll(model.generative_cell, with_width, K, streams=1)
             rows = tf.nest.map_structure(lambda x: tf.reshape(x, [-1, N] + x.shape.as_list()[4:]), with_width)
             self.scored = model._scoring(cells, rows)
             self.params, feed = parameters(self.flags)
@@ -117,7 +120,7 @@ def assert_is(generated, oracle):
 def test_it_is_the_oracle(case, noisy):
     noise = case.noise if noisy else silent(case.noise)
     generated = case.run(case.prior, noise)
-    oracle = reference_generation.generate(case.params, case.flags, case.noise_of_oracle(noise), IMAGE)
+    oracle, _ = reference_generation.generate(case.params, case.flags, case.noise_of_oracle(noise), IMAGE)
     if noisy:
         assert 0.2 < oracle["presence"].mean() < 0.9 and oracle["obj_id"].max() >= N
     assert_is(generated, oracle)
@@ -132,9 +135,24 @@ def test_after_inference_it_is_the_oracle(case):
         frame = {name: x[t] for name, x in noise.items()}
         _, state = infer_step(case.params, case.flags, images[t], frame, state, first_frame=t == 0)
     later = case.noise_of_oracle(case.noise, slice(SEEN, T))
-    oracle = reference_generation.generate(case.params, case.flags, later, IMAGE, state)
+    oracle, _ = reference_generation.generate(case.params, case.flags, later, IMAGE, state)
     assert oracle["presence"].any()
     assert_is(case.run(case.continued), oracle)
+
+
+def test_what_goes_on_is_the_oracles(case):
+    """Logits of absent slots too; other states where an object is."""
+    state = case.run(case.state)
+    noise = case.noise_of_oracle(case.noise)
+    _, (objects, last_id) = reference_generation.generate(case.params, case.flags, noise, IMAGE)
+    expected = {name: np.stack([o[name] for o in objects], 1) for name in objects[0]}
+    here = expected["presence"][..., None]
+    assert set(np.unique(here)) == {0, 1}
+    assert_close(state.presence_logit[..., 0], expected["presence_logit"])
+    for name in ("temporal", "prior"):
+        assert_close(here * getattr(state.objects, name + "_state"), here * expected[name], name)
+    np.testing.assert_array_equal(state.objects.last_id[:, 0], last_id)
+    np.testing.assert_array_equal(state.is_later, np.ones((R, 1)))
 
 
 def test_what_is_generated_has_the_same_probability_under_the_models_own_prior(case):

@@ -88,6 +88,7 @@ def test_a_video_goes_on_with_its_objects(model, videos):
     for video in videos:
         found = model.continue_video(video[:SEEN], LATER, num_futures=2)
         assert found.num_observed == SEEN and found.reconstruction.shape == (SEEN + LATER, 2, 50, 50, 1)
+        assert not found.what[~found.presence].any() and not found.where[~found.presence].any()
         seen = found.reconstruction[:SEEN]
         np.testing.assert_array_equal(seen[:, 0], seen[:, 1])
         assert np.mean((seen[:, 0] - video[:SEEN]) ** 2) < 0.5 * np.mean(video[:SEEN] ** 2)
