@@ -55,10 +55,9 @@ class GenerativeCell(snt.RNNCore):
         discovered = self._discovery_prior.sample(noise.discovery, summary, expected, state.is_later)
         kept, objects = self._cell.keep(propagated, discovered, state.objects)
 
-        presence_nm1 = tf.pad(discovered.presence[:, :-1], [[0, 0], [1, 0], [0, 0]], constant_values=1.0)
-        new_logit = mask_absent_logit(discovered.presence_logit, presence_nm1)
+        # Empty slots of discovery are never kept: those of propagation come first, and are enough.
         old_logit = mask_absent_logit(sampled.presence_logit, state.objects.presence)
-        logits = tf.concat([old_logit, new_logit], axis=1)
+        logits = tf.concat([old_logit, discovered.presence_logit], axis=1)
         logit = take_slots(logits, tf.cast(squeeze_last(kept.slots), tf.int32))
         outputs = CellOutputs(kept, propagated.objects, discovered, summary)
         return outputs, GenerativeState(objects, logit, tf.ones_like(state.is_later))
