@@ -40,6 +40,8 @@ def test_it_has_the_values_of_a_checkpoint():
         restored.value()
     with pytest.raises(UserError, match="^here holds no variable x"):
         Stub(make_model, SHAPE, {}, "here")
+    with pytest.raises(UserError, match="^Variable x of here has values that are not finite"):
+        Stub(make_model, SHAPE, dict(x=np.array([0.0, np.nan])), "here")
 
 
 def test_what_it_computes_is_up_to_others():

@@ -29,7 +29,7 @@ class RestoredModel:
             num_threads: int, 0 for one for each core.
 
         Raises:
-            UserError: if a variable is missing or has another shape.
+            UserError: if a variable is missing, has another shape, or is not finite.
         """
         self.image_shape = tuple(image_shape)
         self._graph = LeanGraph()
@@ -39,6 +39,12 @@ class RestoredModel:
             self._build(model)
             self._session = tf.Session(config=session_config(num_threads))
             checkpoints.load(self._session, tf.global_variables(), values, source)
+            names = [variable.op.name for variable in tf.global_variables()]
+        broken = [name for name in names if not np.all(np.isfinite(values[name]))]
+        if broken:
+            raise UserError(
+                f"Variable {broken[0]} of {source} has values that are not finite; take an earlier checkpoint."
+            )
 
     @classmethod
     def from_checkpoint(cls, source, checkpoint=None, model_config=None, **options):
