@@ -10,6 +10,7 @@ __version__ = "0.1.0"
 os.environ.setdefault("TF_CPU_ALLOCATOR_USE_BFC", "1")
 
 _PUBLIC = {
+    "Generator": "evaluation.generator",
     "SQAIR": "model.sqair",
     "SQAIRCell": "model.sqair",
     "SequenceBatch": "data.pipeline",

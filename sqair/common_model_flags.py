@@ -93,7 +93,8 @@ with group("Model: variants"):
     flags.DEFINE_boolean(
         "sample_from_prior",
         False,
-        "Kept for scripts written for the original, where it has no effect; only False is accepted.",
+        "Kept for scripts written for the original, where it has no effect; only False is accepted. "
+        "scripts/generate.py samples from the prior of a trained model.",
     )
 
 with group("Model: computation"):
@@ -116,7 +117,8 @@ def model_arguments(values):
     """
     if values.sample_from_prior:
         raise UserError(
-            "`sample_from_prior=True` is not supported: training needs posterior samples; leave it False."
+            "`sample_from_prior=True` is not supported: training needs posterior samples; leave it False, and sample"
+            " from the prior of the trained model by scripts/generate.py."
         )
     names = (
         "output_std disc_step_bias prop_step_bias transform_var_bias output_scale prop_prior_step_bias "

@@ -154,6 +154,19 @@ def test_gradients_of_the_correlated_normal_against_the_oracle(rng):
 # Locations in a row
 
 
+@pytest.mark.parametrize("n_slots", [1, 2, 4])
+def test_slot_logits_undo_count_probabilities(n_slots, rng):
+    """Up to a constant, and where counts are next to impossible."""
+    probs = special.softmax(rng.normal(size=(9, n_slots + 1)) * 3, axis=-1)
+    probs[0, 1:] = 1e-30
+    log_probs = np.log(probs) + rng.normal(size=(9, 1))
+    logits = distributions.slot_logits(constant(log_probs))
+    again = distributions.count_probabilities(distributions.probability(logits))
+    actual, expected = run(again), probs / probs.sum(-1, keepdims=True)
+    np.testing.assert_allclose(actual, expected, atol=1e-6)
+    np.testing.assert_allclose(actual[0], expected[0], rtol=1e-4)
+
+
 @pytest.mark.parametrize("n_slots", [1, 3])
 def test_locations_in_a_row_against_a_loop(n_slots, rng):
     prior = distributions.AutoregressiveNormal((-2.0, -1.0))
@@ -183,3 +196,17 @@ def test_locations_in_a_row_start_at_the_prior_scale():
     prior(tf.zeros([1, 2, 4]), tf.zeros([1, 3]))
     bias = [v for v in tf.global_variables() if v.op.name.endswith("readout/b")][0]
     np.testing.assert_array_equal(run(bias), [-2, -1, 0, 0, 1, 1, 1, 1])
+
+
+def test_sampled_locations_in_a_row_have_the_density_of_their_noise(rng):
+    prior = distributions.AutoregressiveNormal((-2.0, -1.0))
+    noise, features = rng.normal(size=(6, 3, 4)), constant(rng.normal(size=(6, 7)))
+    where, loc, scale = prior.sample(constant(noise), features)
+    results = where, loc, scale, prior(where, features)
+    where, loc, scale, log_prob = run(
+        results, {v: rng.normal(size=v.shape.as_list()) for v in tf.global_variables()}
+    )
+    np.testing.assert_allclose(where, loc + scale * noise, rtol=1e-5, atol=1e-5)
+    expected = stats.norm.logpdf(noise).sum(-1) - np.log(scale).sum(-1)
+    np.testing.assert_allclose(log_prob, expected, rtol=1e-3)
+    assert np.ptp(loc[:, 1:], axis=1).any()

@@ -6,13 +6,15 @@ import pytest
 import tensorflow.compat.v1 as tf
 from oracle_model import D, N, R, Z, constant, flags, parameters
 from reference_discovery import discovery_count_log_prior, discovery_where_prior
-from reference_names import PRIOR_READOUT
+from reference_generation import count_probs
+from reference_names import NUM_PRIOR, PRIOR_READOUT
 from reference_parts import diag_normal_log_prob, sigmoid
 from reference_propagation import propagation_prior
 from tf_run import run
 
 from sqair.errors import UserError
 from sqair.model.priors import DiscoveryPrior, PropagationPrior, expected_propagations
+from sqair.model.structures import StepNoise
 
 
 @pytest.mark.parametrize("is_later", [0.0, 1.0])
@@ -91,3 +93,57 @@ def test_unknown_kinds_are_refused_with_the_known_ones():
         PropagationPrior(Z, D, "GRU", "lstm", 1.0)
     with pytest.raises(UserError, match="^`prior_transition=LSTM` .* GRU, VanillaRNN"):
         PropagationPrior(Z, D, "LSTM", "rnn", 1.0)
+
+
+# Sampling
+
+
+@pytest.mark.parametrize("is_later", [0.0, 1.0])
+@pytest.mark.parametrize("kind, recurrent", [("cat", True), ("geom", False)])
+def test_new_objects_are_distributed_as_the_prior_says(kind, recurrent, is_later):
+    """Numbers and first locations of many draws, within four standard errors of the oracle's."""
+    f = flags(disc_prior_type=kind, rec_where_prior=recurrent, scale_prior="-2,-1", step_success_prob=0.6)
+    rng, draws, expected = np.random.RandomState(0), 20000, -0.2
+    features = rng.normal(size=(1, D))
+    with tf.variable_scope("sqair"):
+        prior = DiscoveryPrior(N, kind, 0.6, (-2.0, -1.0), recurrent)
+        noise = StepNoise(
+            tf.zeros([draws, N, Z]),
+            constant(rng.normal(size=(draws, N, 4))),
+            constant(rng.uniform(size=(draws, N, 1))),
+        )
+        conditions = constant(np.repeat(features, draws, 0)), tf.fill([draws, 1], expected)
+        sampled = prior.sample(noise, *conditions, tf.fill([draws, 1], is_later))
+    params, feed = parameters(f)
+    if kind == "cat":
+        later = params[NUM_PRIOR + "step_prior_timestep_bias"] = np.array([1.0, 0.0, 0.0, -0.5])
+        feed = {v: later if "later" in v.op.name else value for v, value in feed.items()}
+    sampled = run(sampled, feed)
+    presence = sampled.presence[..., 0]
+    assert np.all(np.diff(presence, axis=-1) <= 0)
+    shares = np.bincount(presence.sum(-1).astype(int), minlength=N + 1) / draws
+    m = np.array([expected])
+    probs = count_probs(params, f, m, first_frame=not is_later)[0]
+    assert np.all(np.abs(shares - probs) < 4 * np.sqrt(probs * (1 - probs) / draws))
+    loc, scale = [
+        np.ravel(x) for x in discovery_where_prior(params, f, [np.zeros((1, 4))] * N, features, m)[0]
+    ]
+    first = sampled.where[presence[:, 0] == 1, 0]
+    error = scale / np.sqrt(len(first))
+    assert np.all(np.abs(first.mean(0) - loc) < 4 * error) and np.all(
+        np.abs(first.std(0) - scale) < 4 * error
+    )
+
+
+def test_new_objects_are_their_noise():
+    """Appearances are standard normal; where nothing is present there is none."""
+    rng = np.random.RandomState(0)
+    what = rng.normal(size=(R, N, Z))
+    with tf.variable_scope("sqair"):
+        prior = DiscoveryPrior(N, "geom", 0.5, (-2.0, -2.0), False)
+        noise = StepNoise(constant(what), tf.ones([R, N, 4]), constant([[[0.1], [0.9], [0.1]]] * R))
+        sampled = run(prior.sample(noise, None, tf.zeros([R, 1]), None))
+    np.testing.assert_array_equal(sampled.presence[..., 0], [[1, 0, 0]] * R)
+    np.testing.assert_allclose(sampled.what[:, 0], what[:, 0], rtol=1e-6)
+    np.testing.assert_allclose(sampled.where[:, 0], [[-1, -1, 1, 1]] * R)
+    assert not sampled.what[:, 1:].any() and not sampled.where[:, 1:].any()

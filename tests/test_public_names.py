@@ -10,7 +10,16 @@ import pytest
 import sqair
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-NAMES = ["SQAIR", "SQAIRCell", "SequenceBatch", "SequenceDataset", "SequenceOutputs", "Tracker", "UserError"]
+NAMES = [
+    "Generator",
+    "SQAIR",
+    "SQAIRCell",
+    "SequenceBatch",
+    "SequenceDataset",
+    "SequenceOutputs",
+    "Tracker",
+    "UserError",
+]
 NAMES += ["loss_and_report", "mlp_sqair", "open_run"]
 
 

@@ -86,6 +86,23 @@ def test_samples_depend_on_the_frame_alone(model, videos, monkeypatch):
     assert np.abs(model.track(videos.images[:, 1]).what - wanted.what).max() > 0.1
 
 
+def test_what_is_changed_is_drawn(model, videos):
+    tracks = model.track(videos.images[:, 1])
+    assert_same(model.decode(tracks), tracks)
+    none = model.decode(tracks._replace(presence=np.zeros_like(tracks.presence)))
+    assert not none.reconstruction.any() and not none.glimpses.any()
+    moved = tracks.where.copy()
+    moved[..., 2] += 0.3  # to the right
+    found, t = model.decode(tracks._replace(where=moved)), np.flatnonzero(tracks.presence[:, 0])[0]
+    assert found.boxes[t, 0, 1] > tracks.boxes[t, 0, 1] + 2
+    np.testing.assert_allclose(found.boxes[..., [0, 2, 3]], tracks.boxes[..., [0, 2, 3]], atol=1e-3)
+    columns = (
+        np.arange(50) @ found.reconstruction[t].sum((0, 2)),
+        np.arange(50) @ tracks.reconstruction[t].sum((0, 2)),
+    )
+    assert columns[0] / found.reconstruction[t].sum() > columns[1] / tracks.reconstruction[t].sum() + 1
+
+
 @pytest.mark.parametrize(
     "frames, sentence",
     [

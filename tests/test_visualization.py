@@ -198,3 +198,44 @@ def test_wrong_shapes_are_reported(change, sentence):
 def test_wrong_glimpses_are_reported(change, sentence):
     with pytest.raises(ValueError, match=sentence):
         visualization.glimpse_figure(**dict(glimpse_example(), **change))
+
+
+# What a model imagines
+
+
+def imagined(**sizes):
+    prediction = example(**sizes)
+    return [prediction[name] for name in ("reconstructions", "boxes", "presence", "object_ids")]
+
+
+def row_labels(figure):
+    return [text.get_text() for text in figure.axes[0].texts if text.get_rotation() == 90]
+
+
+def test_samples_are_a_row_each():
+    figure = visualization.generation_figure(*imagined(seq_len=4, batch=9), max_sequences=3, max_frames=2)
+    assert row_labels(figure) == ["sample 1", "sample 2", "sample 3"]
+    assert len(figure.axes[0].images) == 3 * 2 and len(marks(figure, "box")) == 3 * 2 * 2
+    assert figure.axes[0].texts[-1].get_text() == "colour, number: object id"
+
+
+def test_futures_are_below_the_video_that_they_continue():
+    """The video has no boxes, and may be shorter."""
+    videos = [np.full((length, 20, 30, 1), 0.25 * length) for length in (2, 3)]
+    figure = visualization.generation_figure(*imagined(seq_len=3, batch=4, slots=1), videos, num_observed=2)
+    assert row_labels(figure) == ["input", "future 1", "future 2"] * 2
+    pictures = figure.axes[0].images
+    assert len(pictures) == 2 + 3 + 4 * 3 and len(marks(figure, "box")) == 4 * 3
+    for picture, brightness in ((pictures[0], 0.5), (pictures[2 + 2 * 3], 0.75)):
+        np.testing.assert_allclose(picture.get_array(), brightness)
+    assert "the model saw frames 1 to 2" in figure.axes[0].texts[-1].get_text()
+
+
+def test_videos_that_do_not_fit_what_is_imagined_are_refused():
+    arrays = imagined(seq_len=3, batch=4)
+    with pytest.raises(ValueError, match="4 videos do not continue 3 equally often"):
+        visualization.generation_figure(*arrays, [np.zeros((3, 20, 30, 1))] * 3)
+    with pytest.raises(ValueError, match="images has shape"):
+        visualization.generation_figure(*arrays, [np.zeros((3, 30, 20, 1))])
+    with pytest.raises(ValueError, match="presence has shape"):
+        visualization.generation_figure(arrays[0], arrays[1], arrays[2][:2], arrays[3])

@@ -1,25 +1,19 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """From frames to tracks: a trained model as an online tracker, for videos of any length."""
 
-import os
 from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow.compat.v1 as tf
-from attrdict import AttrDict
 
-from sqair import config_files
-from sqair.engine import initial_values
-from sqair.engine.lean_graph import LeanGraph
 from sqair.engine.tensors import take_slots
 from sqair.engine.unroll import unroll
 from sqair.errors import UserError
-from sqair.evaluation.evaluator import session_config
+from sqair.evaluation.restored_model import RestoredModel
 from sqair.evaluation.tight_boxes import tight_boxes
 from sqair.files import atomic_write
 from sqair.model import noise
 from sqair.model.spatial_transformer import boxes_from_logits
-from sqair.training import checkpoints, runs
 
 CHUNK = 32  # frames in memory at once; more are not faster
 
@@ -82,7 +76,7 @@ def join(parts):
     return Tracks(*arrays, parts[0].first_frame)
 
 
-class Tracker:
+class Tracker(RestoredModel):
     """A trained model that follows the objects of one video at a time, from its first frame on.
 
     By default without chance: every Gaussian at its mean, every presence at its more probable value.
@@ -92,45 +86,16 @@ class Tracker:
         """Builds the graph.
 
         Args:
-            make_model: callable without arguments that builds the model in the default graph.
-            image_shape: `(H, W, C)`.
-            values: dict of variable name -> array; averages over updates are taken where there are any.
-            source: str, where they come from, for messages.
+            make_model, image_shape, values, source, num_threads: as of `RestoredModel`.
             seed: int, to sample from the posterior; None to take its mode.
-            num_threads: int, 0 for one for each core.
 
         Raises:
             UserError: if a variable is missing or has another shape.
         """
-        self.image_shape, self._seed = tuple(image_shape), seed
-        self._graph = LeanGraph()
-        with self._graph.as_default():
-            self._build(make_model)
-            self._session = tf.Session(config=session_config(num_threads))
-            checkpoints.load(self._session, tf.global_variables(), checkpoints.averaged(values), source)
-            self._first_state = self._session.run(self._start)
+        self._seed = seed
+        super().__init__(make_model, image_shape, values, source, num_threads)
+        self._first_state = self._session.run(self._start)
         self.reset()
-
-    @classmethod
-    def from_checkpoint(cls, source, checkpoint=None, model_config=None, **options):
-        """The model of a folder: of a run, or one of `models/`.
-
-        Args:
-            source: str, the folder.
-            checkpoint: path of another checkpoint than the last complete one of the folder.
-            model_config: path or name of the config file of a model that does not come with the package.
-            options: of the constructor, e.g. `seed`.
-
-        Raises:
-            UserError: if something is missing or does not fit.
-        """
-        flags = AttrDict(runs.read_json(os.path.join(source, "flags.json")))
-        found = checkpoints.of_run_or_path(checkpoint or source)
-        config = config_files.load(model_config or runs.recorded_config(source, "model_config"))
-        mean_image = _mean_image(found)
-        return cls(
-            lambda: config.load(flags, mean_image), mean_image.shape, found.values, found.path, **options
-        )
 
     def reset(self):
         """Forgets the video: the next frame is the first of another."""
@@ -183,9 +148,22 @@ class Tracker:
         """
         return self._run([self._checked(frame)])
 
-    def close(self):
-        """Frees the session."""
-        self._session.close()
+    def decode(self, tracks):
+        """Draws tracks again, after their presence, where or what was changed.
+
+        Args:
+            tracks: `Tracks`; of these three fields everything else follows.
+
+        Returns:
+            `Tracks` with boxes, tight boxes, glimpses and reconstruction of what is given.
+        """
+        feed = dict(zip(self._latents, (np.float32(tracks.presence), tracks.where, tracks.what)))
+        drawn = {name: getattr(self._tracks, name) for name in ("boxes", "glimpses", "reconstruction")}
+        return self._tightened(tracks._replace(**self._session.run(drawn, feed)))
+
+    def _tightened(self, tracks):
+        tight = tight_boxes(tracks.boxes, tracks.glimpses, self.image_shape)
+        return tracks._replace(tight_boxes=tight)
 
     def _run(self, frames):
         """`Tracks` of frames that follow the last one."""
@@ -194,43 +172,18 @@ class Tracker:
         tracks, self._state = self._session.run((self._tracks, self._state_out), feed)
         tracks = tracks._replace(first_frame=self._frame)
         self._frame += len(frames)
-        presence = tracks.presence > 0.5
-        return tracks._replace(
-            presence=presence,
-            ids=tracks.ids.astype(int),
-            tight_boxes=tight_boxes(tracks.boxes, tracks.glimpses, self.image_shape),
-        )
+        return self._tightened(tracks._replace(presence=tracks.presence > 0.5, ids=tracks.ids.astype(int)))
 
-    def _checked(self, frame):
-        """A frame as `[H, W, C]` float32 in [0, 1]."""
-        frame = np.asarray(frame)
-        if frame.ndim == 2:
-            frame = frame[..., None]
-        height, width, channels = self.image_shape
-        wanted = f"[{height}, {width}, {channels}]"
-        if frame.ndim != 3 or frame.shape[:2] != (height, width) or frame.shape[2] not in (1, channels):
-            raise UserError(
-                f"`frames` holds a frame of shape {list(frame.shape)}; the model was trained on {wanted}."
-            )
-        if frame.dtype == np.uint8:
-            frame = frame / np.float32(255)
-        elif frame.dtype.kind != "f":
-            raise UserError(f"`frames` has type {frame.dtype}; uint8, or float in [0, 1], is needed.")
-        elif not (np.all(frame >= 0) and np.all(frame <= 1)):
-            raise UserError("`frames` has values outside [0, 1]; scale floats to that range, or give uint8.")
-        return np.broadcast_to(frame, self.image_shape).astype(np.float32)
-
-    def _build(self, make_model):
+    def _build(self, model):
         self._images = tf.placeholder(tf.float32, [None, 1, *self.image_shape], "images")
         self._number = tf.placeholder(tf.int64, [], "frame")
-        with initial_values.keyed_by_name():
-            model = make_model()
         self._start = model.cell.initial_state(1)
         self._state_in = tf.nest.map_structure(lambda x: tf.placeholder(x.dtype, x.shape), self._start)
         inputs = model.encode(self._images, self._noise(model))
         outputs, (self._state_out,) = unroll(model.cell, inputs, particles=1, first_state=self._state_in)
         kept = tf.nest.map_structure(lambda x: x[:, 0], outputs.kept)
         presence = kept.presence[..., 0]
+        self._latents = presence, kept.where, kept.what
         self._tracks = Tracks(
             boxes=boxes_from_logits(kept.where, self.image_shape[:2]),
             tight_boxes=(),
@@ -259,11 +212,3 @@ def _kept_probability(outputs):
     logits = tf.concat([outputs.propagated.sampled.presence_logit, outputs.discovered.presence_logit], axis=2)
     slots = tf.cast(outputs.kept.slots[:, 0, :, 0], tf.int32)
     return tf.sigmoid(take_slots(logits[:, 0], slots)[..., 0])
-
-
-def _mean_image(checkpoint):
-    """The background that a checkpoint has learned, `[H, W, C]`: it has the size of the images."""
-    for name, value in checkpoint.values.items():
-        if name.split("/")[-1] == "mean_image":
-            return value
-    raise UserError(f"{checkpoint.path} holds no variable mean_image; it is not a checkpoint of SQAIR.")

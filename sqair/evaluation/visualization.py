@@ -143,6 +143,62 @@ def glimpse_figure(images, reconstructions, boxes, presence, object_ids, glimpse
     return sheet.figure
 
 
+def generation_figure(
+    reconstructions,
+    boxes,
+    presence,
+    object_ids,
+    images=None,
+    num_observed=0,
+    max_sequences=8,
+    max_frames=30,
+):
+    """Videos that a model imagines, a row each, with boxes coloured by object id.
+
+    Args:
+        reconstructions: `[T, B, H, W, C]`.
+        boxes: `[T, B, N, 4]`.
+        presence: `[T, B, N]`, 1 or 0.
+        object_ids: `[T, B, N]`, whole numbers, -1 for none.
+        images: list of V videos `[t, H, W, C]`, of T frames at most, to draw above every B / V rows that continue
+            them; None for samples from the prior.
+        num_observed: int, how many of their frames the model has seen.
+        max_sequences, max_frames: ints, how many of the B videos and T frames to show, the first ones.
+
+    Returns:
+        A matplotlib `Figure`.
+
+    Raises:
+        ValueError: if a shape does not fit `reconstructions`, or V does not divide B.
+    """
+    everything = _checked(reconstructions, reconstructions, boxes, presence, object_ids)[1:]
+    reconstructions, *objects = (x[:max_frames] for x in everything)
+    seq_len, batch_size, height, width, channels = reconstructions.shape
+    images = [_shaped("images", video, (None, height, width, channels))[:seq_len] for video in images or ()]
+    if images and batch_size % len(images):
+        raise ValueError(f"{batch_size} videos do not continue {len(images)} equally often.")
+    each = batch_size // len(images) if images else 1
+    rows = []  # title, video, its objects if a model drew it
+    for b in range(min(batch_size, max_sequences)):
+        if images and b % each == 0:
+            rows.append(("input", images[b // each], None))
+        title = f"future {b % each + 1}" if images else f"sample {b + 1}"
+        rows.append((title, reconstructions[:, b], [x[:, b] for x in objects]))
+    tile = _tile_size(seq_len, height, width)
+    sheet = _Sheet(seq_len, len(rows) * (tile[0] + GAP) - GAP, tile, (height, width))
+    for row, (title, video, found) in enumerate(rows):
+        y = TOP + row * (tile[0] + GAP)
+        sheet.row_label(y, tile[0], title)
+        for t, image in enumerate(video):
+            frame = sheet.frame(t, y, image)
+            if found:
+                sheet.boxes(frame, *(x[t] for x in found))
+    sheet.time_labels(seq_len)
+    seen = f" · the model saw frames 1 to {num_observed}" if num_observed else ""
+    sheet.note("colour, number: object id" + seen)
+    return sheet.figure
+
+
 def to_png(figure):
     """The figure as the bytes of a PNG file."""
     buffer = io.BytesIO()

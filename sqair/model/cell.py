@@ -61,15 +61,15 @@ class SQAIRCell(snt.RNNCore):
         )  # row b * K + k: image b
 
         propagated = self._propagation(inputs.image, image_index, state, noise.propagation)
-        summary = self._summarise(propagated.objects.sampled)
+        summary = self.summarise(propagated.objects.sampled)
         discovered = self._discovery(
             inputs.image, inputs.image_encoding, image_index, summary, noise.discovery
         )
-        kept, next_state = self._keep(propagated, discovered, state)
+        kept, next_state = self.keep(propagated, discovered, state)
         return CellOutputs(kept, propagated.objects, discovered, summary), next_state
 
-    def _summarise(self, objects):
-        """`[R, D]`: the sum of the encodings of the present objects."""
+    def summarise(self, objects):
+        """`[R, D]`: the sum of the encodings of the present objects, `SampledObjects` of `[R, N, n]`."""
         return masked_sum(
             lambda what, where: self._encode(what=what, where=where),
             squeeze_last(objects.presence) > 0.5,
@@ -77,10 +77,15 @@ class SQAIRCell(snt.RNNCore):
             self._compact,
         )
 
-    def _keep(self, propagated, discovered, state):
+    def keep(self, propagated, discovered, state):
         """Keeps the present objects, propagated ones first, at most N; new ones get ids and the learned states.
 
         Surplus objects are dropped, but have used up their ids and are scored, as in the authors' release.
+
+        Args:
+            propagated: `PropagationOutputs`.
+            discovered: `SampledObjects` of `[R, N, n]`.
+            state: `SQAIRState` of the last frame.
 
         Returns:
             Tuple of `KeptObjects` and the next `SQAIRState`.

@@ -102,6 +102,25 @@ def count_probabilities(presence_probs):
     return joint / tf.reduce_sum(joint, axis=-1, keepdims=True)
 
 
+def slot_logits(count_log_probs):
+    """Undoes `count_probabilities`: the logit of each slot's presence given that of the one before.
+
+    `pi_n = p(count >= n) / p(count >= n - 1)`; its logit is `log p(count >= n) - log p(count = n - 1)`.
+
+    Args:
+        count_log_probs: `[rows, N + 1]` nats, of counts 0..N, up to a constant.
+
+    Returns:
+        `[rows, N]`.
+    """
+    counts = tf.unstack(count_log_probs, axis=-1)
+    logits, at_least = [], counts[-1]
+    for exactly in counts[-2::-1]:
+        logits.append(at_least - exactly)
+        at_least = tf.reduce_logsumexp([at_least, exactly], axis=0)
+    return tf.stack(logits[::-1], axis=-1)
+
+
 def count_log_prob(probs, count):
     """Log-probability of counts.
 
@@ -146,12 +165,40 @@ class AutoregressiveNormal(snt.AbstractModule):
         Returns:
             `[R, N]` nats.
         """
-        rows, n_slots = tf.shape(where)[0], where.shape.as_list()[1]
+        first, context = self._begin(tf.shape(where)[0], features)
+        n_slots = where.shape.as_list()[1]
+        previous = tf.concat([first, where[:, :-1]], axis=1) if n_slots > 1 else first
+        return normal_log_prob(where, *self._statistics(previous, context))
+
+    def sample(self, noise, features):
+        """Draws locations, slot by slot.
+
+        Args:
+            noise: `[R, N, 4]` standard normal.
+            features: `[R, n]`.
+
+        Returns:
+            Tuple of the locations in logits, and the means and standard deviations that they were drawn with, each
+            `[R, N, 4]`.
+        """
+        where, context = self._begin(tf.shape(noise)[0], features)
+        slots = []
+        for slot_noise in tf.split(noise, noise.shape.as_list()[1], axis=1):
+            loc, scale = self._statistics(where, context)
+            where = loc + scale * slot_noise
+            slots.append((where, loc, scale))
+        return tuple(tf.concat(field, axis=1) for field in zip(*slots))
+
+    def _begin(self, rows, features):
+        """What the first slot follows, `[R, 1, 4]`, and what the features contribute to all slots, `[R, 4]`."""
         start = tf.tile(self._start, tf.stack([rows, 1]))
         context = self._context_to_hidden(tf.nn.elu(self._context(pack([start, features]))))
-        first = tf.tile(self._first, tf.stack([rows, 1]))[:, None]
-        previous = tf.concat([first, where[:, :-1]], axis=1) if n_slots > 1 else first
+        return tf.tile(self._first, tf.stack([rows, 1]))[:, None], context
+
+    def _statistics(self, previous, context):
+        """Mean and standard deviation of slots, `[R, n, 4]` each, from the locations before them, `[R, n, 4]`."""
+        n_slots = previous.shape.as_list()[1]
         previous = tf.reshape(self._where_to_hidden(tf.reshape(previous, [-1, 4])), [-1, n_slots, 4])
         hidden = tf.reshape(tf.tanh(previous + context[:, None]), [-1, 4])
         loc, scale = tf.split(tf.reshape(self._readout(hidden), [-1, n_slots, 8]), 2, axis=-1)
-        return normal_log_prob(where, loc, positive_scale(scale))
+        return loc, positive_scale(scale)

@@ -10,8 +10,16 @@ import tensorflow as tf
 from sqair.engine.layers import MLP, Linear, make_core
 from sqair.engine.tensors import pack
 from sqair.errors import UserError
-from sqair.model.distributions import HALF_LOG_TWO_PI, AutoregressiveNormal, positive_scale
-from sqair.model.structures import LogProbs, PropagationStatistics
+from sqair.model.distributions import (
+    HALF_LOG_TWO_PI,
+    AutoregressiveNormal,
+    positive_scale,
+    probability,
+    sample_bernoulli,
+    slot_logits,
+)
+from sqair.model.slots import squeeze_last
+from sqair.model.structures import LogProbs, PropagationStatistics, SampledObjects
 
 DISCOVERY_PRIORS = ("cat", "geom")
 PROPAGATION_PRIORS = ("rnn", "rw", "guided")
@@ -90,12 +98,42 @@ class DiscoveryPrior(snt.AbstractModule):
         count_log_prob = self._count(tf.reduce_sum(presence, axis=-1), expected, is_later)
         return LogProbs(presence * what_log_prob, presence * where_log_prob, count_log_prob)
 
+    def sample(self, noise, propagated_summary, expected, is_later):
+        """Draws new objects.
+
+        Differs: of the geometric prior on their number, which has no upper end, what goes beyond N is cut off.
+
+        Args:
+            noise: `StepNoise` of `[n, N, k]`.
+            propagated_summary, expected, is_later: as of the log-probabilities.
+
+        Returns:
+            `SampledObjects` of `[n, N, k]`, what and where zeros where none is present. The presence logit of a slot is
+            given that the one before is present, as in discovery.
+        """
+        logit = slot_logits(self._count_log_probs(expected, is_later))
+        found = sample_bernoulli(squeeze_last(noise.presence), probability(logit))
+        presence = tf.expand_dims(tf.math.cumprod(found, axis=-1), -1)
+        if self._where:
+            where, loc, scale = self._where.sample(noise.where, pack([propagated_summary, expected]))
+        else:
+            loc, scale = tf.zeros_like(noise.where) + self._where_loc, tf.ones_like(noise.where)
+            where = loc + noise.where
+        objects = presence * noise.what, presence * where, presence, tf.expand_dims(logit, -1)
+        return SampledObjects(*objects, tf.zeros_like(noise.what), tf.ones_like(noise.what), loc, scale)
+
     def _count(self, count, expected, is_later):
-        if self._kind == "geom":
-            return count * math.log(self._success_prob) + math.log1p(-self._success_prob)
-        logits = tf.nn.elu(self._logits(expected) + self._bias + is_later * self._later_bias)
         chosen = tf.one_hot(tf.cast(count, tf.int32), self._n_steps + 1)
-        return tf.reduce_sum(tf.stop_gradient(chosen) * tf.nn.log_softmax(logits), axis=-1)
+        log_probs = self._count_log_probs(expected, is_later)
+        return tf.reduce_sum(tf.stop_gradient(chosen) * log_probs, axis=-1)
+
+    def _count_log_probs(self, expected, is_later):
+        """Of 0..N new objects, `[n, N + 1]` nats."""
+        if self._kind == "geom":
+            log_probs = np.arange(self._n_steps + 1) * math.log(self._success_prob)
+            return tf.zeros_like(expected) + np.float32(log_probs + math.log1p(-self._success_prob))
+        logits = tf.nn.elu(self._logits(expected) + self._bias + is_later * self._later_bias)
+        return tf.nn.log_softmax(logits)
 
 
 class PropagationPrior(snt.AbstractModule):

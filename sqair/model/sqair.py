@@ -12,11 +12,13 @@ from sqair.model import spatial_transformer
 from sqair.model.cell import SQAIRCell
 from sqair.model.decoder import Decoder, log_likelihood
 from sqair.model.discovery import Discovery, DiscoveryCore
+from sqair.model.generation import GenerativeCell
 from sqair.model.networks import GlimpseEncoder, MLPGlimpseDecoder
 from sqair.model.priors import DiscoveryPrior, PropagationPrior
 from sqair.model.propagation import Propagation, PropagationCore
 from sqair.model.scoring import Scoring
-from sqair.model.structures import FrameInputs, SequenceOutputs
+from sqair.model.slots import squeeze_last
+from sqair.model.structures import FrameInputs, GeneratedSequence, SequenceOutputs
 
 UNITS = 32  # hidden units per `n_units`
 
@@ -92,6 +94,7 @@ class SQAIR(snt.AbstractModule):
             self.cell = SQAIRCell(
                 propagation, discovery, self._hidden_size, n_steps_per_image, n_what, compact
             )
+            self.generative_cell = GenerativeCell(self.cell, propagation_prior, discovery_prior, compact)
             self._scoring = Scoring(
                 propagation_core.where_distribution, propagation_prior, discovery_prior, compact
             )
@@ -113,16 +116,58 @@ class SQAIR(snt.AbstractModule):
         Raises:
             ValueError: if images and noise do not fit each other or the model.
         """
+        return self._infer(images, noise)[0]
+
+    def infer(self, images, noise):
+        """As the call of the model, and with it the state that generation goes on from after the last frame.
+
+        Args:
+            images, noise: as of the model; at least one frame.
+
+        Returns:
+            Tuple of `SequenceOutputs` and `GenerativeState`.
+        """
+        outputs, states = self._infer(images, noise)
+        objects = tf.nest.map_structure(lambda *parts: tf.concat(parts, axis=0), *states)
+        return outputs, self.generative_cell.state_after(objects, outputs.steps.latents.presence_logit[-1])
+
+    def generate(self, noise, first_state=None):
+        """Videos from the prior: objects move, vanish and appear as it expects.
+
+        Args:
+            noise: `FrameNoise`, as of the model; T may be unknown when the graph is built.
+            first_state: `GenerativeState` of R rows to go on from, as `infer` returns it; no object by default.
+
+        Returns:
+            `GeneratedSequence`.
+
+        Raises:
+            ValueError: if the noise does not fit the model, or the state does not fit the noise.
+        """
+        noise = self._checked_noise(noise, [None, None])
+        batch_size, particles = (size(noise.discovery.what, axis) for axis in (1, 2))
+        if first_state is not None:
+            first_state = _with_rows(first_state, batch_size * particles)
+        generated, _ = unroll(self.generative_cell, noise, particles, self._streams, first_state)
+        what, where, presence, object_ids, _ = generated.kept
+        latents = what, where, squeeze_last(presence)
+        canvas = tf.map_fn(lambda frame: self.decoder(*frame).mean, latents, dtype=tf.float32)
+        glimpses = self._glimpses(what, latents[-1])
+        outputs = GeneratedSequence(*latents, squeeze_last(object_ids), canvas, glimpses)
+        return _finite(outputs, "generation") if self._debug else outputs
+
+    def _infer(self, images, noise):
+        """`SequenceOutputs`, and the last `SQAIRState` of each stream."""
         with static_gradients():
             inputs = self.encode(images, noise)
             particles = size(inputs.noise.discovery.what, axis=2)
-            inferred, _ = unroll(self.cell, inputs, particles, self._streams)
+            inferred, states = unroll(self.cell, inputs, particles, self._streams)
             steps = self._scoring(inferred, _merge_rows(inputs.noise))
             canvas, log_likelihoods = self._decode(images, steps.latents, particles)
             log_weights = log_likelihoods + steps.log_p - steps.log_q
-            glimpses = self._glimpses(steps.latents)
+            glimpses = self._glimpses(steps.latents.what, steps.latents.presence)
             outputs = SequenceOutputs(steps, canvas, glimpses, log_likelihoods, log_weights)
-        return _finite(outputs, "model") if self._debug else outputs
+        return _finite(outputs, "model") if self._debug else outputs, states
 
     def encode(self, images, noise):
         """`FrameInputs` of `[T, B, ...]`, what the cell reads frame by frame; arguments as of the model."""
@@ -149,16 +194,20 @@ class SQAIR(snt.AbstractModule):
         frames = images, latents.what, latents.where, latents.presence
         return tf.map_fn(decode, frames, dtype=(tf.float32, tf.float32))
 
-    def _glimpses(self, latents):
+    def _glimpses(self, what, presence):
         """`[T, R, N, g, g, C]`, to look at."""
-        glimpses = self.decoder.glimpses(merge_leading(latents.what), merge_leading(latents.presence))
-        return split_leading(glimpses, size(latents.presence, axis=1))
+        glimpses = self.decoder.glimpses(merge_leading(what), merge_leading(presence))
+        return split_leading(glimpses, size(presence, axis=1))
 
     def _checked(self, images, noise):
-        """The noise, all of five dimensions."""
+        """The noise of images, as `_checked_noise`."""
         check_shape(images, (None, None) + self._image_shape, "images")
+        return self._checked_noise(noise, images.shape.as_list()[:2])
+
+    def _checked_noise(self, noise, leading):
+        """The noise, all of five dimensions; `leading`: T and B, None if unknown."""
         for phase in noise:
-            slots = images.shape.as_list()[:2] + [None, self.n_steps]
+            slots = leading + [None, self.n_steps]
             check_shape(phase.what, slots + [self.n_what], "noise of what")
             check_shape(phase.where, slots + [4], "noise of where")
             check_shape(phase.presence, slots, "noise of presence")
@@ -183,6 +232,16 @@ def mlp_sqair(mean_image, n_units=8, n_what=50, glimpse_size=20, **arguments):
 def _merge_rows(noise):
     """`[T, B, K, N, n]` to `[T * R, N, n]`."""
     return tf.nest.map_structure(lambda x: merge_leading(merge_leading(x)), noise)
+
+
+def _with_rows(state, rows):
+    """The same state, which fails if it has not as many rows; `rows`: int or scalar tensor."""
+    check_shape(state.is_later, [rows if isinstance(rows, int) else None, 1], "first_state.is_later")
+    text = "first_state must have a row for each particle of the noise"
+    with tf.control_dependencies(
+        [tf.compat.v1.debugging.assert_equal(tf.shape(state.is_later)[0], rows, message=text)]
+    ):
+        return tf.nest.map_structure(tf.identity, state)
 
 
 def _finite(value, name):

@@ -83,6 +83,16 @@ class SQAIRState(NamedTuple):
     last_id: Any  # [R, 1] float32, the last id used in each row, -1 if none
 
 
+class GenerativeState(NamedTuple):
+    """What one time-step of generation hands to the next."""
+
+    objects: SQAIRState
+    presence_logit: (
+        Any  # [R, N, 1] that presence was drawn with, absent slots too: random-walk priors go on from it
+    )
+    is_later: Any  # [R, 1] 0 before the first frame, else 1
+
+
 class KeptObjects(NamedTuple):
     """The objects of one frame, present ones first."""
 
@@ -149,3 +159,14 @@ class SequenceOutputs(NamedTuple):
     glimpses: Any  # [T, R, N, g, g, C]
     log_likelihood: Any  # [T, R] nats, summed over pixels
     log_weights: Any  # [T, R] nats: log p(x, z) - log q(z | x), frame by frame
+
+
+class GeneratedSequence(NamedTuple):
+    """Videos from the prior."""
+
+    what: Any  # [T, R, N, Z], 0 in absent slots
+    where: Any  # [T, R, N, 4] logits, 0 in absent slots
+    presence: Any  # [T, R, N] 0 or 1
+    object_ids: Any  # [T, R, N] float32, -1 in absent slots
+    canvas: Any  # [T, R, H, W, C] mean of the image model
+    glimpses: Any  # [T, R, N, g, g, C]
