@@ -40,6 +40,7 @@ WITHOUT_TENSORFLOW = (
     "config_files",
     "model.structures",
     "evaluation.metrics",
+    "evaluation.films",
     "evaluation.object_report",
     "evaluation.rendering",
     "evaluation.segmentation",
