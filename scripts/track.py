@@ -51,9 +51,9 @@ def main(flags):
     from sqair.evaluation.tracker import Tracker
     from sqair.evaluation.video_tracking import track_video
 
+    framing = framing_flags.framing(flags)
     seed = flags.seed if flags.sample else None
     tracker = Tracker.from_checkpoint(flags.model, flags.checkpoint, flags.model_config, seed=seed)
-    framing = framing_flags.framing(flags, tracker.image_shape[:2], tracker.image_shape[2] == 3)
     found = track_video(
         tracker,
         flags.video,

@@ -28,7 +28,7 @@ with group("Frames"):
     flags.DEFINE_float("gain", _DEFAULT.gain, "Multiplies brightness: raise it if objects are dim.")
 
 
-def framing(flags, size, colour):
+def framing(flags, size=_DEFAULT.size, colour=_DEFAULT.colour):
     """The `Framing` that the flags ask for.
 
     Args:

@@ -11,7 +11,7 @@ DEFAULTS = {flag.name: flag.default for flag in flags.FLAGS.flags_by_module_dict
 
 
 def test_without_flags_frames_are_prepared_as_by_default():
-    assert framing_flags.framing(AttrDict(DEFAULTS), size=(50,), colour=False) == Framing()
+    assert framing_flags.framing(AttrDict(DEFAULTS)) == Framing()
 
 
 def test_every_flag_is_used():
@@ -26,4 +26,4 @@ def test_every_flag_is_used():
 )
 def test_a_crop_is_four_numbers(crop):
     with pytest.raises(UserError, match=f"^`crop={crop}` is refused: it takes four numbers of pixels"):
-        framing_flags.framing(AttrDict(DEFAULTS, crop=crop), (50,), False)
+        framing_flags.framing(AttrDict(DEFAULTS, crop=crop))
