@@ -86,7 +86,8 @@ def test_absent_and_impossible_boxes_are_not_drawn_and_huge_ones_are_cut():
 
 def test_an_object_without_id_has_a_box_and_leaves_no_trail():
     annotator = films.Annotator(SHAPE)
-    assert has(draw(annotator, [[5, 5, 5, 5]], [-1]), UNKNOWN)
+    for left in (5, 15):
+        assert has(draw(annotator, [[5, left, 5, 5]], [-1]), UNKNOWN)
     assert not panel(draw(annotator, [], [])).any()
 
 
