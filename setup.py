@@ -27,7 +27,7 @@ setup(
     license="GPL-3.0-or-later",
     license_files=["LICENSE"],
     packages=find_packages(include=["sqair", "sqair.*"]),
-    package_data={"sqair.data": ["*.npz", "*.md", "*.txt"]},
+    package_data={"sqair.data": ["*.npz", "*.md", "*.txt"], "sqair.evaluation": ["*.html"]},
     python_requires="==3.7.*",
     install_requires=requirements(),
     classifiers=[

@@ -14,7 +14,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 
 from absl import flags  # noqa: E402
 
-from sqair import cli  # noqa: E402
+from sqair import cli, framing_flags  # noqa: E402
 from sqair.data import frames, own_videos  # noqa: E402
 from sqair.data.publishing import check_target  # noqa: E402
 from sqair.errors import UserError  # noqa: E402
@@ -49,46 +49,16 @@ with cli.group("Sequences"):
     )
 
 with cli.group("Frames"):
-    flags.DEFINE_string("crop", None, "Part of the film to use, in its pixels: Y,X,HEIGHT,WIDTH.")
     flags.DEFINE_string("size", "50", "Pixels of the shorter side, or HEIGHTxWIDTH.")
     flags.DEFINE_boolean("colour", FRAMING.colour, "Three channels instead of grey.")
-    flags.DEFINE_boolean("invert", FRAMING.invert, "Make light dark and dark light.")
-    flags.DEFINE_enum(
-        "background",
-        FRAMING.background,
-        frames.BACKGROUNDS,
-        "SQAIR draws objects over black, so that the median over time is taken away. difference: its absolute"
-        " difference from the frame; cutout: the frame itself where it differs, else black; none: for films whose"
-        " ground is black.",
-    )
-    flags.DEFINE_float(
-        "min_difference",
-        FRAMING.min_difference,
-        "What differs less from the background, of 1, is black: raise it if the ground flickers.",
-    )
-    flags.DEFINE_float("gain", FRAMING.gain, "Multiplies brightness: raise it if objects are dim.")
-
-
-def numbers(text, separator):
-    """Tuple of int in a text, None if it holds anything else."""
-    parts = [part.strip() for part in text.lower().split(separator)]
-    return tuple(map(int, parts)) if all(part.isdecimal() and len(part) < 7 for part in parts) else None
 
 
 def parse_size(text):
     """`(side,)` of "50", `(H, W)` of "40x60"."""
-    size = numbers(text, "x")
+    size = framing_flags.numbers(text, "x")
     if size is None or len(size) > 2:
         raise UserError(f"--size={text} is refused: it takes a number of pixels, or two as in 40x60.")
     return size
-
-
-def parse_crop(text):
-    """`(y, x, h, w)` of "0,10,100,120"; None of None."""
-    crop = None if text is None else numbers(text, ",")
-    if text is not None and (crop is None or len(crop) != 4):
-        raise UserError(f"--crop={text} is refused: it takes four numbers of pixels, Y,X,HEIGHT,WIDTH.")
-    return crop
 
 
 def main(flags):
@@ -96,15 +66,7 @@ def main(flags):
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGTERM, interrupt)
-    framing = frames.Framing(
-        crop=parse_crop(flags.crop),
-        size=parse_size(flags.size),
-        colour=flags.colour,
-        invert=flags.invert,
-        background=flags.background,
-        min_difference=flags.min_difference,
-        gain=flags.gain,
-    )
+    framing = framing_flags.framing(flags, parse_size(flags.size), flags.colour)
     options = own_videos.Options(
         flags.seq_len, flags.stride, flags.frame_step, framing, flags.truth, flags.valid_share
     )

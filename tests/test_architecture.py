@@ -13,7 +13,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 LAYERS = (
     ("training", "evaluation", "verification"),
     ("configs",),
-    ("common_model_flags", "cli"),
+    ("common_model_flags", "framing_flags", "cli"),
     ("model", "baselines"),
     ("engine", "data"),
     ("config_files", "files", "errors", "_quiet"),
@@ -40,6 +40,7 @@ WITHOUT_TENSORFLOW = (
     "config_files",
     "model.structures",
     "evaluation.metrics",
+    "evaluation.films",
     "evaluation.object_report",
     "evaluation.rendering",
     "evaluation.segmentation",
@@ -50,7 +51,7 @@ WITHOUT_TENSORFLOW = (
 WITHOUT_TEST = ("__init__", "_quiet", "structures")  # nothing to call, or tested where it shows
 
 TENSORFLOW = ("tensorflow", "tensorflow_core", "tensorflow_probability", "sonnet")
-READ_FLAGS = ("configs", "common_model_flags", "cli")
+READ_FLAGS = ("configs", "common_model_flags", "framing_flags", "cli")
 
 
 def sources(*folders):

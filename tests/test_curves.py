@@ -5,6 +5,7 @@ import sys
 
 import numpy as np
 import pytest
+import stub_evaluation
 
 from sqair.errors import UserError
 from sqair.evaluation import curves, visualization
@@ -35,6 +36,31 @@ def test_validation_is_drawn_against_updates(run):
     np.testing.assert_array_equal(accuracy.get_lines()[0].get_ydata(), [0.5, 0.75])
     assert [text.get_text() for text in accuracy.get_legend().get_texts()] == ["a", "b"]
     assert bound.get_ylim()[1] > 500 and visualization.to_array(figure).shape[2] == 3
+
+
+def test_the_curve_of_a_model_is_read_like_the_metrics_of_a_run(tmp_path):
+    (tmp_path / "curve.csv").write_text("step,normalised_iwae,num_step_acc\n100,400,0.5\n200,500,0.75\n")
+    rows = curves.read(str(tmp_path))
+    assert rows == [
+        dict(step=100, normalised_iwae=400, num_step_acc=0.5),
+        dict(step=200, normalised_iwae=500, num_step_acc=0.75),
+    ]
+    line = curves.training_panel(rows, "num_step_acc").axes[0].get_lines()[0]
+    np.testing.assert_array_equal(line.get_xydata(), [[100, 0.5], [200, 0.75]])
+    (tmp_path / "metrics.csv").write_text(METRICS.replace("400", "300"))
+    assert curves.read(str(tmp_path))[0]["normalised_iwae"] == 300
+
+
+def test_an_evaluation_is_drawn_frame_by_frame_with_its_errors():
+    entry = stub_evaluation.entry()
+    entry["estimates"]["kl"]["by_frame"][1] = None
+    for names in (["normalised_iwae"], ["data_ll", "kl"]):
+        axes = curves.frames_panel(entry, names).axes[0]
+        for line, band, name in zip(axes.get_lines(), axes.collections, names):
+            values = np.array(entry["estimates"][name]["by_frame"], float)
+            np.testing.assert_array_equal(line.get_xydata(), np.stack([[1, 2, 3, 4], values], 1))
+            ys = np.concatenate([path.vertices[:, 1] for path in band.get_paths()])
+            assert (ys.min(), ys.max()) == (np.nanmin(values) - 1, np.nanmax(values) + 1)
 
 
 def test_lines_are_told_apart(run):

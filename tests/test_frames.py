@@ -24,6 +24,23 @@ def test_a_box_is_where_its_pixels_go():
     assert np.all(small[9:] == 0) and np.all(small[:3] == 0) and np.all(small[:, 9:] == 0)
 
 
+def test_boxes_find_their_way_back_to_the_film():
+    view = frames.View(crop=(8, 6, 48, 72), size=(16, 12))
+    boxes = np.random.RandomState(0).uniform(-20, 90, (2, 5, 4))
+    np.testing.assert_allclose(view.film_boxes(view.boxes(boxes)), boxes, atol=1e-4)
+    np.testing.assert_allclose(view.film_boxes([4, 4, 4, 4]), [20, 30, 12, 24])
+
+
+@pytest.mark.parametrize(
+    "length, step", [(1, 1), (100, 1), (201, 1), (202, 2), (402, 2), (403, 4), (1000, 8)]
+)
+def test_the_background_is_the_median_of_evenly_spaced_frames(length, step):
+    film = np.random.RandomState(0).randint(0, 256, (length, 2, 3, 1)).astype(np.uint8)
+    background = frames.background_of(iter(film))
+    np.testing.assert_array_equal(background, np.median(film[::step], axis=0))
+    assert background.dtype == np.float32
+
+
 def test_shrinking_averages():
     stripes = np.zeros((40, 40, 1), np.uint8)
     stripes[:, ::2] = 200  # would be all or nothing if pixels were picked

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 import os
 import subprocess
+import weakref
 
 import imageio_ffmpeg
 import numpy as np
@@ -152,6 +153,50 @@ def test_a_film_that_cannot_be_written_leaves_nothing(tmp_path):
     with pytest.raises(UserError, match="cannot be written: .*not divisible by 2"):
         video_files.write_video(str(tmp_path / "film.mp4"), stub_films.frames(size=(23, 40)))
     assert os.listdir(str(tmp_path)) == []
+
+
+def test_a_gif_loops_and_shows_every_frame_in_its_colours(tmp_path):
+    path, film = str(tmp_path / "film.GIF"), stub_films.frames(num_frames=5, size=(23, 41))
+    video_files.write_video(path, iter(film), fps=5)
+    with Image.open(path) as gif:
+        assert (gif.n_frames, gif.info["loop"], gif.info["duration"]) == (5, 0, 200)
+        for t, frame in enumerate(film):
+            gif.seek(t)
+            np.testing.assert_array_equal(np.asarray(gif.convert("RGB")), frame)
+    assert os.listdir(str(tmp_path)) == ["film.GIF"]
+
+
+@pytest.mark.parametrize("name", ["film.mp4", "film.gif"])
+def test_frames_are_written_as_they_come(tmp_path, name):
+    """None is kept: what was given before is gone when the next one is asked for."""
+    alive = []
+
+    def frames():
+        for frame in stub_films.frames(num_frames=6):
+            assert sum(reference() is not None for reference in alive) <= 2  # the first one, and the last
+            frame = frame.copy()
+            alive.append(weakref.ref(frame))
+            yield frame
+
+    video_files.write_video(str(tmp_path / name), frames())
+    assert len(alive) == 6
+
+
+@pytest.mark.parametrize("good", [0, 3])
+def test_frames_that_end_in_an_error_leave_no_film(tmp_path, good):
+    def frames():
+        yield from stub_films.frames(num_frames=good)
+        raise UserError("The rest is silence.")
+
+    with pytest.raises(UserError, match="silence"):
+        video_files.write_video(str(tmp_path / "film.mp4"), frames())
+    assert os.listdir(str(tmp_path)) == []
+
+
+def test_other_kinds_of_films_are_not_written(tmp_path):
+    for name in ("film", "film.avi", "gif"):
+        with pytest.raises(UserError, match=f"'{name}' is no film .* end in .mp4 or .gif"):
+            video_files.write_video(name, stub_films.frames())
 
 
 def test_without_ffmpeg_the_remedy_is_said(tmp_path, monkeypatch):

@@ -9,6 +9,7 @@ from PIL import Image
 from sqair.errors import UserError
 
 BACKGROUNDS = ("difference", "cutout", "none")
+_BACKGROUND_FRAMES = 101  # of a long film, at least
 MAX_SIDE = 512  # pixels; a fully connected encoder has a weight for each pixel and unit
 
 
@@ -58,6 +59,12 @@ class View(NamedTuple):
         scale = np.tile([self.size[0] / height, self.size[1] / width], 2)
         return ((np.asarray(boxes, np.float64) - [y, x, 0, 0]) * scale).astype(np.float32)
 
+    def film_boxes(self, boxes):
+        """The way back: boxes in pixels of the data set as boxes in pixels of the film, float64."""
+        y, x, height, width = self.crop
+        scale = np.tile([height / self.size[0], width / self.size[1]], 2)
+        return np.asarray(boxes, np.float64) * scale + [y, x, 0, 0]
+
 
 def view_of(framing, frame_shape, name):
     """`View` of a film of frames `[h, w, ...]`.
@@ -91,6 +98,24 @@ def prepare(frame, framing, view):
     frame = np.asarray(image.resize(view.size[::-1], Image.BILINEAR))
     frame = frame.reshape(view.size + (-1,))
     return 255 - frame if framing.invert else frame
+
+
+def background_of(frames):
+    """Median over time of the prepared frames of a film, of 101 to 201 evenly spaced ones where it is long.
+
+    Args:
+        frames: iterable of `[H, W, C]` uint8, at least one.
+
+    Returns:
+        `[H, W, C]` float32.
+    """
+    kept, step = [], 1
+    for t, frame in enumerate(frames):
+        if t % step == 0:
+            kept.append(frame)
+        if len(kept) > 2 * _BACKGROUND_FRAMES - 1:
+            kept, step = kept[::2], 2 * step
+    return np.median(kept, axis=0).astype(np.float32)
 
 
 def remove_background(frames, background, framing):

@@ -2,6 +2,7 @@
 """Videos from files: films (ffmpeg), folders of pictures, and NumPy arrays, one frame at a time."""
 
 import glob
+import itertools
 import os
 import re
 import subprocess
@@ -18,9 +19,19 @@ from sqair.data import array_files
 from sqair.errors import UserError
 
 FILMS = (".mp4", ".avi", ".gif", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv")
+WRITTEN = (".mp4", ".gif")  # the films that can be written
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp")
 _CONTAINERS = "mov,avi,gif,matroska,mpeg,mpegts,mpegvideo,asf"  # of these films, by ffmpeg's names
 _EIGHT_BITS = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")  # Pillow's modes
+_ENCODERS = {
+    ".mp4": ["-c:v", "libx264", "-crf", "14", "-pix_fmt", "yuv420p", "-threads", "1", "-f", "mp4"],
+    # A palette for each frame, which needs no more than that frame in memory; it loops for ever.
+    ".gif": [
+        "-filter_complex",
+        "split[a][b];[a]palettegen=stats_mode=single[p];[b][p]paletteuse=new=1:dither=none",
+        *("-loop", "0", "-f", "gif"),
+    ],
+}
 _KINDS = "films (mp4, avi, gif, ...), folders of pictures (png, jpg), or arrays (npy, npz)"
 
 
@@ -50,23 +61,30 @@ def open_videos(paths):
             yield from _videos(found)
 
 
+def check_written(path):
+    """Raises UserError if a path does not end like a film that can be written."""
+    if not path.lower().endswith(WRITTEN):
+        raise UserError(f"{path!r} is no film that can be written; let it end in {' or '.join(WRITTEN)}.")
+
+
 def write_video(path, frames, fps=10):
-    """Writes an MP4 film, wholly or not at all.
+    """Writes an MP4 film or a GIF that loops, wholly or not at all; a frame is in memory at a time.
 
     Args:
-        path: str, ending in .mp4.
-        frames: iterable of `[h, w, 3]` uint8, both sides even.
+        path: str, ending in .mp4 or .gif.
+        frames: iterable of `[h, w, 3]` uint8; of an MP4 both sides are even.
         fps: frames per second.
 
     Raises:
         UserError: if it cannot be written.
     """
+    check_written(path)
     frames = iter(frames)
     first = next(frames)
     partial = f"{path}.{os.getpid()}.partial"
     command = [_ffmpeg(), "-nostdin", "-v", "error", "-y", "-f", "rawvideo"]
     command += ["-pix_fmt", "rgb24", "-s", f"{first.shape[1]}x{first.shape[0]}", "-r", str(fps), "-i", "-"]
-    command += ["-c:v", "libx264", "-crf", "14", "-pix_fmt", "yuv420p", "-threads", "1", "-f", "mp4"]
+    command += _ENCODERS[os.path.splitext(path)[1].lower()]
     with files.writing(path), tempfile.TemporaryFile() as complaints:
         try:
             process = subprocess.Popen(
@@ -74,7 +92,7 @@ def write_video(path, frames, fps=10):
             )
             try:
                 with process:
-                    for frame in (first, *frames):
+                    for frame in itertools.chain([first], frames):
                         process.stdin.write(frame.tobytes())
             except BrokenPipeError:
                 pass  # it has said why

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Figures of how trainings went: validation numbers against updates, a line for each run."""
+"""Figures of numbers: validation against updates, a line for each run, and an evaluation frame by frame."""
 
 import os
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from sqair.errors import UserError
 from sqair.evaluation.evaluations import TITLES
@@ -22,7 +23,7 @@ def read(path):
     """The validation rows of a training.
 
     Args:
-        path: str, the folder of a run or a file like its `metrics.csv`.
+        path: str, the folder of a run or of a model, or a file like their `metrics.csv` and `curve.csv`.
 
     Returns:
         List of dict of name -> number, with `step`.
@@ -30,9 +31,9 @@ def read(path):
     Raises:
         UserError: if there are none.
     """
-    file = os.path.join(path, "metrics.csv") if os.path.isdir(path) else path
+    file = file_of(path) if os.path.isdir(path) else path
     try:
-        rows = [row for row in read_metrics(file) if row["source"] == VALID]
+        rows = [row for row in read_metrics(file) if row.get("source", VALID) == VALID]
     except (OSError, ValueError, KeyError, UnicodeDecodeError) as error:
         raise UserError(f"{file} cannot be read as the metrics of a training: {error!r}.") from None
     rows = [row for row in rows if BOUND in row and (ACCURACY in row or OBJECTS in row)]
@@ -41,6 +42,12 @@ def read(path):
             f"{file} holds no validation numbers; name the folder of a run that was evaluated (`log_itr`)."
         )
     return rows
+
+
+def file_of(folder):
+    """Where a folder keeps the numbers of a training, whether it does or not."""
+    metrics, curve = (os.path.join(folder, name) for name in ("metrics.csv", "curve.csv"))
+    return curve if os.path.exists(curve) and not os.path.exists(metrics) else metrics
 
 
 def training_figure(runs, title=""):
@@ -63,25 +70,84 @@ def training_figure(runs, title=""):
     counted = all(ACCURACY in row for rows in runs.values() for row in rows)
     for i, name in enumerate((BOUND, ACCURACY if counted else OBJECTS)):
         axes = figure.add_subplot(1, 2, i + 1)
-        for j, (label, rows) in enumerate(runs.items()):
-            style = {"color": COLOURS[j % len(COLOURS)], "linestyle": STYLES[j // len(COLOURS)]}
-            axes.plot(
-                [row["step"] for row in rows],
-                [row[name] for row in rows],
-                label=label,
-                linewidth=1.5,
-                **style,
-            )
-        axes.set_xlabel("updates")
-        axes.set_ylabel(", ".join(TITLES[name]), fontsize=9)
-        axes.grid(alpha=0.3)
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.set_xlim(left=0)
-        axes.margins(x=0.02)
-        highest = max(np.max([row[name] for row in rows]) for rows in runs.values())
-        axes.set_ylim(top=highest + 0.05 * abs(highest))
+        _draw_training(axes, name, runs)
     if title:
         figure.suptitle(title, fontsize=11)
     axes.legend(loc="center left", bbox_to_anchor=(1.02, 0.5), frameon=False, fontsize=8)
     figure.tight_layout()
     return figure
+
+
+def training_panel(rows, name):
+    """One number of one training against updates.
+
+    Args:
+        rows: as of `read`.
+        name: str, a key of the rows and of `evaluations.TITLES`.
+
+    Returns:
+        A matplotlib `Figure`, small enough for a phone.
+    """
+    figure, axes = _small_figure()
+    _draw_training(axes, name, {"": rows})
+    axes.set_ylabel("\n".join(TITLES[name]), fontsize=9)
+    figure.tight_layout()
+    return figure
+
+
+def frames_panel(entry, names):
+    """Numbers of an evaluation for each frame, with two standard errors on both sides.
+
+    Args:
+        entry: dict as of `evaluations.evaluate`.
+        names: list of str, keys of `evaluations.TITLES` with the same unit.
+
+    Returns:
+        A matplotlib `Figure`, small enough for a phone.
+    """
+    figure, axes = _small_figure()
+    frames = np.arange(1, entry["frames"] + 1)
+    for name, colour in zip(names, COLOURS):
+        estimate = entry["estimates"][name]
+        mean, error = (
+            np.array(estimate[key], np.float64)  # None, of what is not finite, becomes NaN
+            for key in ("by_frame", "by_frame_error")
+        )
+        axes.plot(frames, mean, color=colour, linewidth=1.5, marker=".", label=TITLES[name][0])
+        axes.fill_between(frames, mean - 2 * error, mean + 2 * error, color=colour, alpha=0.25, linewidth=0)
+    axes.set_xlabel("frame")
+    axes.set_ylabel(TITLES[names[0]][1] if len(names) > 1 else "\n".join(TITLES[names[0]]), fontsize=9)
+    _tidy(axes)
+    if len(names) > 1:
+        axes.legend(frameon=False, fontsize=8)
+    figure.tight_layout()
+    return figure
+
+
+def _small_figure():
+    figure = Figure(figsize=(4.2, 3.0), dpi=150, facecolor="white")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot(1, 1, 1)
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    return figure, axes
+
+
+def _draw_training(axes, name, runs):
+    """One number of runs, dict of label -> rows, against updates."""
+    for j, (label, rows) in enumerate(runs.items()):
+        style = {"color": COLOURS[j % len(COLOURS)], "linestyle": STYLES[j // len(COLOURS)]}
+        axes.plot(
+            [row["step"] for row in rows], [row[name] for row in rows], label=label, linewidth=1.5, **style
+        )
+    axes.set_xlabel("updates")
+    axes.set_ylabel(", ".join(TITLES[name]), fontsize=9)
+    _tidy(axes)
+    axes.set_xlim(left=0)
+    highest = max(np.max([row[name] for row in rows]) for rows in runs.values())
+    axes.set_ylim(top=highest + 0.05 * abs(highest))
+
+
+def _tidy(axes):
+    axes.grid(alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.margins(x=0.02)

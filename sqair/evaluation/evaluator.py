@@ -231,10 +231,16 @@ class Evaluator:
         """The number of operations in the graph."""
         return len(self._graph.get_operations())
 
-    def predict(self, split, num_sequences, seq_len=None):
-        """What the model sees in the first sequences of a split: a `Prediction`."""
+    def predict(self, split, num_sequences, seq_len=None, start=0):
+        """What the model sees in the first sequences of a split, from `start` on, a multiple of the batch size.
+
+        Returns:
+            `Prediction`.
+        """
         num_sequences = min(num_sequences, self.data[split].num_sequences)
-        seen = [found for _, found in self._batches(self._prediction, split, num_sequences, seq_len)]
+        seen = [
+            found for _, found in self._batches(self._prediction, split, num_sequences, seq_len, 1, start)
+        ]
         return Prediction(*(np.concatenate(field, axis=1) for field in zip(*seen)))
 
     def close(self):

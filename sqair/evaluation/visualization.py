@@ -33,6 +33,30 @@ def colour_of(object_id):
     return COLOURS[int(object_id) % len(COLOURS)] if object_id >= 0 else UNKNOWN
 
 
+def number_place(box, object_id, image_size):
+    """Where a number goes: to a corner of the box's visible part, one per id, so that numbers seldom meet.
+
+    Args:
+        box: `[4]` (y, x, h, w) in pixels.
+        object_id: int.
+        image_size: `(H, W)`.
+
+    Returns:
+        Tuple of the corner's (y, x) in pixels, and whether it is a lower and a right one; None if nothing is visible.
+    """
+    size = np.array(image_size)
+    start, end = np.clip(box[:2], 0, size), np.clip(box[:2] + box[2:], 0, size)
+    if np.any(end <= start):
+        return None
+    at_right, at_low = object_id % 2 == 1, object_id % 4 >= 2
+    return ((end if at_low else start)[0], (end if at_right else start)[1]), at_low, at_right
+
+
+def number_of(object_id):
+    """What is written for an object id (-1: none)."""
+    return str(int(object_id)) if object_id >= 0 else "?"
+
+
 def tracking_figure(
     images,
     reconstructions,
@@ -242,7 +266,7 @@ class _Sheet:
         return self.axes.text(x, y, text, **style)
 
     def _picture(self, x, y, width, height, image):
-        self.axes.imshow(_as_rgb(image), extent=(x, x + width, y + height, y), interpolation="nearest")
+        self.axes.imshow(as_rgb(image), extent=(x, x + width, y + height, y), interpolation="nearest")
         self._hold_limits()
 
     def _column(self, t):
@@ -270,7 +294,7 @@ class _Sheet:
     def glimpse(self, t, y, side, glimpse, probability, colour):
         """Draws a glimpse titled with its probability; `colour` None stands for an absent slot."""
         x = self._column(t) + round((self.tile_width - side) / 2, 2)
-        rgb = _as_rgb(glimpse)
+        rgb = as_rgb(glimpse)
         self._picture(x, y, side, side, rgb if colour else 0.75 * PAPER + 0.25 * rgb)
         if colour:
             border = Rectangle((x, y), side, side, fill=False, edgecolor=colour, linewidth=2.0, gid="glimpse")
@@ -304,14 +328,13 @@ class _Sheet:
         patch.set_clip_path(frame)
 
     def _number(self, frame, box, object_id, colour):
-        """Puts the id in a corner of the visible part, one corner per id, so that numbers seldom meet."""
-        size = np.array(self.image_size)
-        start, end = np.clip(box[:2], 0, size), np.clip(box[:2] + box[2:], 0, size)
-        if np.any(end <= start):
+        """Writes the id on its colour, within the frame."""
+        place = number_place(box, object_id, self.image_size)
+        if place is None:
             return
-        at_right, at_low = object_id % 2 == 1, object_id % 4 >= 2
-        x, y = self._place(frame, (end if at_low else start)[0], (end if at_right else start)[1])
-        text = str(object_id) if object_id >= 0 else "?"
+        corner, at_low, at_right = place
+        x, y = self._place(frame, *corner)
+        text = number_of(object_id)
         height, width = 0.1, 0.065 * len(text)  # of the text, inches: it stays within the frame
         left, top = frame.get_x() + 0.02, frame.get_y() + 0.02
         x = np.clip(x - width * at_right, left, left + self.tile_width - width - 0.04)
@@ -321,7 +344,7 @@ class _Sheet:
         self._text(x + width / 2, y + height / 2, text, **style)
 
 
-def _as_rgb(image):
+def as_rgb(image):
     """`[h, w, C]` to `[h, w, 3]` in [0, 1]; what is not a number is black."""
     image = np.clip(np.where(np.isfinite(image), image, 0.0), 0.0, 1.0)
     return np.broadcast_to(image, image.shape[:2] + (3,))

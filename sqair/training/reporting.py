@@ -58,7 +58,7 @@ class Metrics:
 
 
 def read_metrics(path):
-    """The rows of `metrics.csv`: list of dicts of `step` int, `source` str, name -> float.
+    """The rows of `metrics.csv`: list of dicts of `step` int, `source` str where there is one, name -> float.
 
     A last row that was cut off is left out.
     """
@@ -72,7 +72,7 @@ def read_metrics(path):
         if len(cells) == len(lines[0]):
             row = {name: cell for name, cell in zip(lines[0], cells) if cell}
             numbers = {name: float(cell) for name, cell in row.items() if name not in _KEYS}
-            rows.append(dict(step=int(row["step"]), source=row["source"], **numbers))
+            rows.append({**row, **numbers, "step": int(row["step"])})
     return rows
 
 

@@ -1,0 +1,65 @@
+#!/usr/bin/env python
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Makes one HTML file of an evaluation by scripts/evaluate.py: numbers, plots, and sequences it did well and badly on.
+
+It holds everything it shows, runs no script, and is readable on a phone and in print.
+"""
+
+import os
+import sys
+
+from absl import flags
+
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+from sqair import cli, files
+from sqair.training import runs
+
+flags.DEFINE_string("results_dir", "results", "Where runs are.")
+flags.DEFINE_string("run_name", "multi_mnist", "Name of the run.")
+flags.DEFINE_string("run", "", "Which run of that name, by number or folder; the last by default.")
+flags.DEFINE_string("evaluations", None, "Folder of evaluation.json; the run's by default.")
+flags.DEFINE_integer("entry", None, "Which of its evaluations, from 1; the last by default.")
+flags.DEFINE_integer(
+    "cases", 3, "How many good and bad sequences to show; 0 needs no data.", lower_bound=0, upper_bound=50
+)
+flags.DEFINE_integer(
+    "num_sequences", 1000, "Among how many of the evaluated, the first ones, they are.", lower_bound=1
+)
+flags.DEFINE_string("checkpoint", None, "Path of the checkpoint, if it is not in the run any more.")
+flags.DEFINE_string("data", None, "Folder of the data set, if it is not the one it was trained on.")
+flags.DEFINE_string(
+    "data_config", None, "Config file of the data; as trained by default, if it is the package's."
+)
+flags.DEFINE_string("model_config", None, "Config file of the model; likewise.")
+flags.DEFINE_string("title", "", "What to call the model; the folder by default.")
+flags.DEFINE_string("output", "report.html", "The HTML file to write.")
+
+
+def main(flags):
+    from tqdm import tqdm
+
+    from sqair.evaluation import curves, evaluated_cases, evaluations, report
+
+    folder = runs.find(flags.results_dir, flags.run_name, flags.run)
+    store = evaluations.Evaluations(flags.evaluations or folder)
+    entry = report.choose(store.entries(), flags.entry)
+    sections = []
+    if flags.cases:
+        changes = dict(data_dir=flags.data, data_config=flags.data_config, model_config=flags.model_config)
+        changes = {name: value for name, value in changes.items() if value is not None}
+        among = min(flags.num_sequences, entry["sequences"])
+        # Without a terminal, `disable=None` shows no bar.
+        with tqdm(total=among, unit="sequence", dynamic_ncols=True, disable=None) as bar:
+            sections = evaluated_cases.sections(
+                folder, entry, flags.cases, among, flags.checkpoint, changes, bar
+            )
+    training = curves.read(folder) if os.path.exists(curves.file_of(folder)) else None
+    text = report.render(entry, flags.title or folder, sections, training)
+    with files.atomic_write(flags.output) as file:
+        file.write(text)
+    print(f"Look at {flags.output}")
+
+
+if __name__ == "__main__":
+    cli.run(main)
