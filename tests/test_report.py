@@ -138,6 +138,15 @@ def test_a_damaged_evaluation_is_reported(damage):
         report.render(entry, "mine")
 
 
+def test_what_is_not_annotated_is_not_judged():
+    entry = stub_evaluation.entry()
+    for name in ("num_step_acc", "visible_step_acc"):
+        del entry["estimates"][name]
+    entry.update(confusion=[], visible_confusion=[], objects=None)
+    page = report.render(entry, "mine")
+    assert "no objects are annotated to count" in page and "right count" not in page
+
+
 def test_the_last_evaluation_is_taken_or_one_by_number():
     entries = [stub_evaluation.entry(), dict(stub_evaluation.entry(), checkpoint="model-9")]
     assert report.choose(entries) is entries[1] and report.choose(entries, 1) is entries[0]

@@ -50,6 +50,11 @@ def file_of(folder):
     return curve if os.path.exists(curve) and not os.path.exists(metrics) else metrics
 
 
+def panels(runs):
+    """The names of the two numbers to draw of trainings, lists of rows: right counts if all know them."""
+    return BOUND, ACCURACY if all(ACCURACY in row for rows in runs for row in rows) else OBJECTS
+
+
 def training_figure(runs, title=""):
     """The bound and the share of right counts against updates; the number of objects where none are annotated.
 
@@ -67,8 +72,7 @@ def training_figure(runs, title=""):
         raise UserError(f"{len(runs)} runs cannot be told apart in a figure; name 1 to {MOST_RUNS}.")
     figure = Figure(figsize=(9.5, 3.6), dpi=100, facecolor="white")
     FigureCanvasAgg(figure)
-    counted = all(ACCURACY in row for rows in runs.values() for row in rows)
-    for i, name in enumerate((BOUND, ACCURACY if counted else OBJECTS)):
+    for i, name in enumerate(panels(runs.values())):
         axes = figure.add_subplot(1, 2, i + 1)
         _draw_training(axes, name, runs)
     if title:

@@ -41,6 +41,8 @@ TITLES = OrderedDict(
     visible_step_acc=("right count of visible objects", "share of frames"),
 )
 
+COUNTED = ("num_step_acc", "visible_step_acc")  # only where objects are annotated
+
 
 IOU = 0.5  # least intersection over union of a tracked object with its box
 BOXES = OrderedDict(
@@ -272,8 +274,10 @@ def quantities(entry):
             scaled,
             sums,
         )
-    for name, estimate in entry["estimates"].items():
-        title, unit = TITLES[name]
+    for name, (title, unit) in TITLES.items():
+        if name in COUNTED and name not in entry["estimates"]:
+            continue
+        estimate = entry["estimates"][name]
         yield name, title, unit, estimate["mean"], estimate["standard_error"], estimate["by_frame"]
 
 

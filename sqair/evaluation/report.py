@@ -9,7 +9,7 @@ import jinja2
 
 from sqair.errors import UserError
 from sqair.evaluation import curves, evaluations, visualization
-from sqair.evaluation.evaluations import BOXES, IOU, TITLES, TRACKING
+from sqair.evaluation.evaluations import BOXES, COUNTED, IOU, TITLES, TRACKING
 
 _FOLDER = os.path.dirname(os.path.abspath(__file__))
 _SCORES = dict(
@@ -63,10 +63,7 @@ def render(entry, title, sections=(), training=None):
             "facts": _facts(entry),
             "quantities": [_quantity(*found) for found in evaluations.quantities(entry)],
             "tracking": _tracking(entry) if entry["objects"] else None,
-            "confusions": [
-                {"caption": "frames, all objects", "rows": _confusion(entry["confusion"])},
-                {"caption": "frames, visible objects", "rows": _confusion(entry["visible_confusion"])},
-            ],
+            "confusions": list(_confusions(entry)),
             "plots": [
                 {
                     "title": "Frame by frame",
@@ -109,11 +106,16 @@ def choose(entries, number=None):
 
 def _summary(entry):
     (_, _, _, whole, whole_error, _), *_ = evaluations.quantities(entry)
-    bound, right = entry["estimates"]["normalised_iwae"], entry["estimates"]["num_step_acc"]
-    return (
+    bound, right = entry["estimates"]["normalised_iwae"], entry["estimates"].get("num_step_acc")
+    text = (
         f"The IWAE bound is {_with_error(bound['mean'], bound['standard_error'], ',.1f')} nats per frame,"
-        f" {_with_error(whole, whole_error, ',.0f')} per sequence; objects are counted right in"
-        f" {_with_error(right['mean'], right['standard_error'], '.1%')} of the frames."
+        f" {_with_error(whole, whole_error, ',.0f')} per sequence"
+    )
+    if right is None:
+        return f"{text}; no objects are annotated to count."
+    return (
+        f"{text}; objects are counted right in {_with_error(right['mean'], right['standard_error'], '.1%')} of the"
+        " frames."
     )
 
 
@@ -151,14 +153,24 @@ def _tracking(entry):
     }
 
 
-def _confusion(rows):
-    if not rows:
-        raise ValueError("it has no counts")
-    return [[f"{value:,.0f}" for value in row] for row in rows]
+def _confusions(entry):
+    """One table for each kind of object; none where nothing is annotated."""
+    tables = {
+        "frames, all objects": entry["confusion"],
+        "frames, visible objects": entry["visible_confusion"],
+    }
+    annotated = "num_step_acc" in entry["estimates"]
+    for caption, rows in tables.items():
+        if bool(rows) != annotated:
+            raise ValueError("it has no counts")
+        if annotated:
+            yield {"caption": caption, "rows": [[f"{value:,.0f}" for value in row] for row in rows]}
 
 
 def _frame_plots(entry):
     for title, names in _OVER_FRAMES:
+        if names[0] in COUNTED and names[0] not in entry["estimates"]:  # nothing is annotated
+            continue
         ends = [entry["estimates"][name]["by_frame"] for name in names]
         told = "; ".join(
             f"{TITLES[name][0]} from {_number(values[0], '.4g')} to {_number(values[-1], '.4g')}"
@@ -169,7 +181,7 @@ def _frame_plots(entry):
 
 
 def _training_plots(rows):
-    for name in curves.PANELS if rows else ():
+    for name in curves.panels([rows]) if rows else ():
         first, last = rows[0], rows[-1]
         alt = (
             f"{TITLES[name][0]} on validation data, {TITLES[name][1]}: from {first[name]:.4g} after {first['step']:,}"
