@@ -136,6 +136,7 @@ def refused(tmp_path, call, *arguments, **options):
 WEIGHT = "discovery/vanilla_rnn/in_to_hidden/w"
 
 
+@pytest.mark.slow
 def test_what_optimisers_keep_is_left_out(convert, small):
     slots = [
         f"{WEIGHT}/RMSProp", f"{WEIGHT}/RMSProp_1", f"train/{WEIGHT}/Momentum", f"{WEIGHT}/Adam", f"{WEIGHT}/Adam_1",

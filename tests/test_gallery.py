@@ -21,6 +21,7 @@ def evaluator():
     evaluator.close()
 
 
+@pytest.mark.slow
 def test_each_group_has_a_figure_and_each_sequence_glimpses_and_a_film(evaluator, tmp_path):
     folder = str(tmp_path / "new" / "figures")
     written = list(gallery.make(evaluator, "valid", {"best": [4, 0], "none": []}, folder, film=".gif", fps=2))

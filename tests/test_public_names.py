@@ -42,6 +42,7 @@ def test_the_import_alone_does_not_wait_for_tensorflow():
     subprocess.check_call([sys.executable, "-c", code], cwd=ROOT)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chosen, pool", [(None, True), ("0", False)])
 def test_memory_comes_from_the_pool_of_tensorflow_unless_its_user_chose(chosen, pool):
     code = (

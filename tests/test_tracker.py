@@ -77,6 +77,7 @@ def test_frames_come_in_several_forms(model, videos):
     assert_same(model.track(np.round(255 * frames).astype(np.uint8)), wanted)
 
 
+@pytest.mark.slow
 def test_samples_depend_on_the_frame_alone(model, videos, monkeypatch):
     sampler = Tracker.from_checkpoint(MODEL, seed=1)
     wanted = sampler.track(videos.images[:, 1])

@@ -296,6 +296,7 @@ def test_a_file_size_limit_is_said_and_what_was_saved_stays(command, resume, tmp
     assert files_of(folder) == before
 
 
+@pytest.mark.slow
 def test_what_resume_and_test_run_imply_stands_between_the_flags_of_a_shell_script_and_the_users(
     command, tmp_path
 ):
