@@ -148,7 +148,7 @@ def _draw_training(axes, name, runs):
     _tidy(axes)
     axes.set_xlim(left=0)
     highest = max(np.max([row[name] for row in rows]) for rows in runs.values())
-    axes.set_ylim(top=highest + 0.05 * abs(highest))
+    axes.set_ylim(top=1.0 if name == ACCURACY else highest + 0.05 * abs(highest))
 
 
 def _tidy(axes):
