@@ -68,5 +68,5 @@ def test_the_image_size_is_that_of_the_background(monkeypatch):
     )
     restored = Stub.from_checkpoint(MODEL, num_threads=3)
     _, image_shape, values, path = restored.given
-    assert image_shape == (50, 50, 1) and values["global_step"] == 14600 and path.endswith("model-14600")
+    assert image_shape == (50, 50, 1) and path.endswith(f"model-{values['global_step']}")
     assert restored.num_threads == 3

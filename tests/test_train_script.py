@@ -222,6 +222,7 @@ def test_nothing_of_a_run_folder_is_executed(command, resume, tmp_path):
         assert refused(run(arguments)).startswith(sentence + "--model_config (the run keeps a copy to read, ")
 
 
+@pytest.mark.slow
 def test_a_config_of_the_user_has_to_be_named_again(command, resume, tmp_path):
     assert run(command(*STUB, "--train_itr=1"))[0] == 0
     folder = folder_of(tmp_path)
