@@ -163,7 +163,7 @@ class Evaluator:
         Raises:
             UserError: if the sequences are shorter than `seq_len`.
         """
-        num_sequences = self.num_sequences(split, fraction)
+        num_sequences = max(math.ceil(fraction * self.data[split].num_sequences - ROUNDING), 1)
         fetches = dict(self._result.scalars)
         batches = self._batches(fetches, split, num_sequences, seq_len, should_stop=should_stop)
         num_batches = math.ceil(num_sequences / self.settings.batch_size)
@@ -174,10 +174,6 @@ class Evaluator:
             (name, sum(len(batch) * float(scalars[name]) for batch, scalars in found) / num_sequences)
             for name in self._result.scalars
         )
-
-    def num_sequences(self, split, fraction=1.0):
-        """The number of sequences that a share of a split amounts to, rounded up."""
-        return max(math.ceil(fraction * self.data[split].num_sequences - ROUNDING), 1)
 
     def statistics(self, split, num_sequences, seq_len=None, parts=1, start=0):
         """What the model makes of each of the first sequences of a split, batch by batch.

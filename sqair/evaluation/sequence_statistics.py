@@ -21,9 +21,7 @@ class SequenceStatistics(NamedTuple):
     Unless said they are means over particles weighted by importance, those of the whole sequence in every frame.
     """
 
-    log_mean_weight: (
-        Any  # [T, B] log of the mean weight of the frames up to each, nats: the IWAE bound of these
-    )
+    log_mean_weight: Any  # [T, B] log of the mean weight of frames 1 to t, nats: their IWAE bound
     log_mean_square: Any  # [T, B] likewise of the squared weights
     normalised_vae: Any  # [T, B] plain mean of the frame's own log-weight, nats
     data_ll: Any  # [T, B] log p(x_t | z_t), nats
@@ -32,9 +30,7 @@ class SequenceStatistics(NamedTuple):
     num_disc_steps: Any  # [T, B] objects discovered
     num_prop_steps: Any  # [T, B] objects propagated
     count_prob: Any  # [T, B, N + 1] probability of each number of objects
-    true_count: (
-        Any  # [T, B] annotated objects, those off the canvas included; NaN in data without annotations
-    )
+    true_count: Any  # [T, B] annotated objects, those off the canvas too; NaN without annotations
     visible_count: Any  # [T, B] those of which at least LEAST_VISIBLE can be seen
 
 
@@ -93,14 +89,16 @@ def join_particles(parts):
     stacked = SequenceStatistics(*(np.stack(np.asarray(field, np.float64)) for field in zip(*parts)))
     log_weights = stacked.log_mean_weight[:, -1]  # [parts, B]
     weights = np.exp(log_weights - np.logaddexp.reduce(log_weights))
-    mean = {
-        name: np.einsum("pb,ptb...->tb...", weights, getattr(stacked, name))
-        for name in SequenceStatistics._fields
-    }
-    mean["normalised_vae"] = stacked.normalised_vae.mean(0)
-    for name in ("log_mean_weight", "log_mean_square"):
-        mean[name] = np.logaddexp.reduce(getattr(stacked, name)) - math.log(len(parts))
-    return SequenceStatistics(**mean)
+
+    def log_mean(x):
+        return np.logaddexp.reduce(x) - math.log(len(parts))
+
+    joined = SequenceStatistics(*(np.einsum("pb,ptb...->tb...", weights, field) for field in stacked))
+    return joined._replace(
+        log_mean_weight=log_mean(stacked.log_mean_weight),
+        log_mean_square=log_mean(stacked.log_mean_square),
+        normalised_vae=stacked.normalised_vae.mean(0),
+    )
 
 
 def join_sequences(parts):

@@ -126,15 +126,15 @@ class Tracker(RestoredModel):
             `Tracks` of the next frames, `CHUNK` at most.
         """
         self.reset()
-        chunk, count = [], 0
+        chunk = []
         for frame in frames:
             chunk.append(self._checked(frame))
             if len(chunk) == CHUNK:
                 yield self._run(chunk)
-                chunk, count = [], count + CHUNK
+                chunk = []
         if chunk:
             yield self._run(chunk)
-        elif not count:
+        elif not self._frame:
             raise UserError("`frames` holds no frame; at least one is needed.")
 
     def step(self, frame):
