@@ -15,14 +15,11 @@ from absl import flags
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
-from sqair import cli
+from sqair import cli, run_flags
 from sqair.errors import UserError
 from sqair.training import runs
 
-flags.DEFINE_string("results_dir", "results", "Where runs are.")
-flags.DEFINE_string("run_name", "multi_mnist", "Name of the run.")
-flags.DEFINE_string("run", "", "Which run of that name, by number or folder; the last by default.")
-flags.DEFINE_string("checkpoint", None, "Path of a checkpoint; the last complete one of the run by default.")
+run_flags.define_run_and_data()
 flags.DEFINE_integer(
     "every", 0, "Evaluate every n-th checkpoint that the run has kept, and the last.", lower_bound=0
 )
@@ -34,11 +31,6 @@ flags.DEFINE_integer(
     "particles_at_once", 50, "Most particles in memory at once; they come in equal parts.", lower_bound=1
 )
 flags.DEFINE_integer("batch_size", None, "Sequences at a time; as trained by default.", lower_bound=1)
-flags.DEFINE_string("data", None, "Folder of a data set to use instead of the one it was trained on.")
-flags.DEFINE_string(
-    "data_config", None, "Config file of the data; as trained by default, if it is the package's."
-)
-flags.DEFINE_string("model_config", None, "Config file of the model; likewise.")
 flags.DEFINE_integer(
     "tracked", 1000, "How many of the sequences, at most, to score tracking on; 0: none.", lower_bound=0
 )
@@ -63,9 +55,7 @@ def main(flags):
         paths = checkpoints.every(os.path.join(folder, "checkpoints"), flags.every) or paths
     particles = flags.k_particles or runs.read_json(os.path.join(folder, "flags.json"))["k_particles"]
     parts = evaluations.parts_of(particles, flags.particles_at_once)
-    changes = dict(k_particles=particles // parts, batch_size=flags.batch_size, data_dir=flags.data)
-    changes.update(data_config=flags.data_config, model_config=flags.model_config)
-    changes = {name: value for name, value in changes.items() if value is not None}
+    changes = run_flags.changes_of(flags, k_particles=particles // parts, batch_size=flags.batch_size)
     model, entries = None, []
     for path in paths:
         checkpoint = checkpoints.of_run_or_path(path)

@@ -13,14 +13,11 @@ from absl import flags
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
-from sqair import cli
+from sqair import cli, run_flags
 from sqair.errors import UserError
 from sqair.training import runs
 
-flags.DEFINE_string("results_dir", "results", "Where runs are.")
-flags.DEFINE_string("run_name", "multi_mnist", "Name of the run.")
-flags.DEFINE_string("run", "", "Which run of that name, by number or folder; the last by default.")
-flags.DEFINE_string("checkpoint", None, "Path of a checkpoint; the last complete one of the run by default.")
+run_flags.define_run()
 flags.DEFINE_string("out", "", "Folder to write, which may not exist yet.")
 
 

@@ -12,17 +12,12 @@ from absl import flags
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
-from sqair import cli, files
+from sqair import cli, files, run_flags
 from sqair.errors import UserError
 from sqair.training import runs
 
-with cli.group("The model"):
-    flags.DEFINE_string("results_dir", "results", "Where runs are.")
-    flags.DEFINE_string("run_name", "multi_mnist", "Name of the run.")
-    flags.DEFINE_string("run", "", "Which run of that name, by number or folder; the last by default.")
-    flags.DEFINE_string(
-        "checkpoint", None, "Path of a checkpoint; the last complete one of the run by default."
-    )
+run_flags.define_run()
+with cli.group("Run"):
     flags.DEFINE_string(
         "model_config", None, "Config file of the model; as trained by default, if it is the package's."
     )

@@ -13,19 +13,11 @@ from absl import flags
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
-from sqair import cli
+from sqair import cli, run_flags
 from sqair.errors import UserError
 from sqair.training import runs
 
-flags.DEFINE_string("results_dir", "results", "Where runs are.")
-flags.DEFINE_string("run_name", "multi_mnist", "Name of the run.")
-flags.DEFINE_string("run", "", "Which run of that name, by number or folder; the last by default.")
-flags.DEFINE_string("checkpoint", None, "Path of a checkpoint; the last complete one of the run by default.")
-flags.DEFINE_string("data", None, "Folder of a data set to use instead of the one it was trained on.")
-flags.DEFINE_string(
-    "data_config", None, "Config file of the data; as trained by default, if it is the package's."
-)
-flags.DEFINE_string("model_config", None, "Config file of the model; likewise.")
+run_flags.define_run_and_data()
 flags.DEFINE_enum("split", "valid", ["train", "valid"], "Which part of the data set.")
 flags.DEFINE_integer("seq_len", 0, "Frames of each sequence; 0: all.", lower_bound=0)
 flags.DEFINE_integer(
@@ -51,8 +43,7 @@ def main(flags):
 
     from sqair.evaluation import cases, evaluator, gallery
 
-    changes = dict(data_dir=flags.data, data_config=flags.data_config, model_config=flags.model_config)
-    changes = {name: value for name, value in changes.items() if value is not None}
+    changes = run_flags.changes_of(flags)
     folder = runs.find(flags.results_dir, flags.run_name, flags.run)
     model, _ = evaluator.open_run(folder, flags.checkpoint, **changes)
     groups = {"sequence": list(map(int, numbers))}

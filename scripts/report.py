@@ -12,12 +12,10 @@ from absl import flags
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
-from sqair import cli, files
+from sqair import cli, files, run_flags
 from sqair.training import runs
 
-flags.DEFINE_string("results_dir", "results", "Where runs are.")
-flags.DEFINE_string("run_name", "multi_mnist", "Name of the run.")
-flags.DEFINE_string("run", "", "Which run of that name, by number or folder; the last by default.")
+run_flags.define_run_and_data()
 flags.DEFINE_string("evaluations", None, "Folder of evaluation.json; the run's by default.")
 flags.DEFINE_integer("entry", None, "Which of its evaluations, from 1; the last by default.")
 flags.DEFINE_integer(
@@ -26,12 +24,6 @@ flags.DEFINE_integer(
 flags.DEFINE_integer(
     "num_sequences", 1000, "Among how many of the evaluated, the first ones, they are.", lower_bound=1
 )
-flags.DEFINE_string("checkpoint", None, "Path of the checkpoint, if it is not in the run any more.")
-flags.DEFINE_string("data", None, "Folder of the data set, if it is not the one it was trained on.")
-flags.DEFINE_string(
-    "data_config", None, "Config file of the data; as trained by default, if it is the package's."
-)
-flags.DEFINE_string("model_config", None, "Config file of the model; likewise.")
 flags.DEFINE_string("title", "", "What to call the model; the folder by default.")
 flags.DEFINE_string("output", "report.html", "The HTML file to write.")
 
@@ -46,8 +38,7 @@ def main(flags):
     entry = report.choose(store.entries(), flags.entry)
     sections = []
     if flags.cases:
-        changes = dict(data_dir=flags.data, data_config=flags.data_config, model_config=flags.model_config)
-        changes = {name: value for name, value in changes.items() if value is not None}
+        changes = run_flags.changes_of(flags)
         among = min(flags.num_sequences, entry["sequences"])
         # Without a terminal, `disable=None` shows no bar.
         with tqdm(total=among, unit="sequence", dynamic_ncols=True, disable=None) as bar:

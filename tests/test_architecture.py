@@ -13,7 +13,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 LAYERS = (
     ("training", "evaluation", "verification"),
     ("configs",),
-    ("common_model_flags", "framing_flags", "cli"),
+    ("common_model_flags", "framing_flags", "run_flags", "cli"),
     ("model", "baselines"),
     ("engine", "data"),
     ("config_files", "files", "errors", "_quiet"),
@@ -51,7 +51,7 @@ WITHOUT_TENSORFLOW = (
 WITHOUT_TEST = ("__init__", "_quiet", "structures")  # nothing to call, or tested where it shows
 
 TENSORFLOW = ("tensorflow", "tensorflow_core", "tensorflow_probability", "sonnet")
-READ_FLAGS = ("configs", "common_model_flags", "framing_flags", "cli")
+READ_FLAGS = ("configs", "common_model_flags", "framing_flags", "run_flags", "cli")
 
 
 def sources(*folders):
