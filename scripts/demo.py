@@ -87,8 +87,7 @@ def look(folder, path, seq_len=None):
     seen = model.predict("valid", SEQUENCES, seq_len)
     model.close()
     shown = [b for b in range(SEQUENCES) if seen.true_presence[0, b].any()][:4]
-    names = ("images", "reconstructions", "boxes", "presence", "object_ids")
-    figure = visualization.tracking_figure(*(getattr(seen, name)[:, shown] for name in names))
+    figure = visualization.tracking_figure(*seen.of(shown).tracks)
     with files.atomic_write(path, "wb") as file:
         file.write(visualization.to_png(figure))
     return report(seen)

@@ -75,5 +75,5 @@ def predict(evaluator, split, numbers, seq_len=None):
         if not 0 <= number < most:
             raise UserError(f"There is no sequence {number}: the {split} data has {most}, the first is 0.")
         batch = evaluator.predict(split, number + 1, seq_len, start=number - number % batch_size)
-        seen.append(Prediction(*(field[:, -1:] for field in batch)))
-    return Prediction(*(np.concatenate(field, axis=1) for field in zip(*seen)))
+        seen.append(batch.of(slice(-1, None)))
+    return Prediction.joined(seen)

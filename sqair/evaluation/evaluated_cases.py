@@ -5,7 +5,6 @@ import os
 
 from sqair.errors import UserError
 from sqair.evaluation import cases, evaluations, evaluator, gallery, report
-from sqair.evaluation.evaluator import Prediction
 from sqair.training import checkpoints
 
 _PARTICLES_AT_ONCE = 50
@@ -56,9 +55,8 @@ def _section(model, title, numbers, ranking, split, frames):
     seen = cases.predict(model, split, numbers, frames)
     strips = []
     for i, number in enumerate(numbers):
-        one = Prediction(*(field[:, i : i + 1] for field in seen))
         caption = f"Sequence {number}: the bound is {ranking.bound[number]:.1f} nats per frame."
-        strips.append(report.Strip(gallery.tracking_png(one), caption))
+        strips.append(report.Strip(gallery.tracking_png(seen.of([i])), caption))
     most = "highest, of those that show an object" if title.startswith("Well") else "lowest"
     text = f"The sequences whose bound is the {most}, among the first {len(ranking.bound):,}."
     return report.Section(title, text, strips)

@@ -41,6 +41,20 @@ class Prediction(NamedTuple):
     true_boxes: Any  # [T, B, M, 4]
     true_presence: Any  # [T, B, M]
 
+    @classmethod
+    def joined(cls, parts):
+        """The prediction of all sequences of several."""
+        return cls(*(np.concatenate(field, axis=1) for field in zip(*parts)))
+
+    def of(self, sequences):
+        """The prediction of some of the sequences, a list of their places or a slice."""
+        return Prediction(*(field[:, sequences] for field in self))
+
+    @property
+    def tracks(self):
+        """What the figures of `visualization` take first."""
+        return self.images, self.reconstructions, self.boxes, self.presence, self.object_ids
+
 
 def forward(model, batch, seq_len, sample, settings):
     """The first frames of a batch through the model.
@@ -234,10 +248,8 @@ class Evaluator:
             `Prediction`.
         """
         num_sequences = min(num_sequences, self.data[split].num_sequences)
-        seen = [
-            found for _, found in self._batches(self._prediction, split, num_sequences, seq_len, 1, start)
-        ]
-        return Prediction(*(np.concatenate(field, axis=1) for field in zip(*seen)))
+        batches = self._batches(self._prediction, split, num_sequences, seq_len, start=start)
+        return Prediction.joined([found for _, found in batches])
 
     def close(self):
         """Frees the session."""

@@ -134,8 +134,7 @@ def of_prediction(prediction, sequence, glimpses=True):
     """The frames of one sequence of a `Prediction`: yields `[h, w, 3]` uint8."""
     slots = prediction.presence.shape[2] if glimpses else 0
     annotator = Annotator(prediction.images.shape[2:], num_slots=slots)
-    names = ("images", "reconstructions", "boxes", "presence", "object_ids", "glimpses")
-    for arrays in zip(*(getattr(prediction, name)[:, sequence] for name in names)):
+    for arrays in zip(*(field[:, sequence] for field in (*prediction.tracks, prediction.glimpses))):
         yield annotator.frame(*arrays)
 
 

@@ -45,18 +45,13 @@ def make(evaluator, split, groups, folder, seq_len=None, film=".gif", fps=4):
 
 def tracking_png(seen):
     """`visualization.tracking_figure` of a `Prediction`, with what is annotated: the bytes of a PNG file."""
-    names = ("images", "reconstructions", "boxes", "presence", "object_ids")
     truth = (seen.true_boxes, seen.true_presence) if seen.true_boxes.shape[2] else (None, None)
-    figure = visualization.tracking_figure(
-        *(getattr(seen, name) for name in names), seen.images.shape[1], *truth
-    )
-    return visualization.to_png(figure)
+    return visualization.to_png(visualization.tracking_figure(*seen.tracks, seen.images.shape[1], *truth))
 
 
 def glimpse_png(seen, sequence=0):
     """`visualization.glimpse_figure` of a sequence of a `Prediction`, likewise."""
-    names = ("images", "reconstructions", "boxes", "presence", "object_ids", "glimpses", "presence_prob")
-    figure = visualization.glimpse_figure(*(getattr(seen, name) for name in names), sequence=sequence)
+    figure = visualization.glimpse_figure(*seen.tracks, seen.glimpses, seen.presence_prob, sequence)
     return visualization.to_png(figure)
 
 

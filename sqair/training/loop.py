@@ -174,10 +174,9 @@ class _Session:
         from sqair.evaluation import visualization  # matplotlib is slow to import
 
         seen = self._current_evaluator().predict(VALID, FIGURE_SEQUENCES)
-        arguments = (seen.images, seen.reconstructions, seen.boxes, seen.presence, seen.object_ids)
         figures = {
-            "tracking": visualization.tracking_figure(*arguments, max_sequences=FIGURE_SEQUENCES),
-            "glimpses": visualization.glimpse_figure(*arguments, seen.glimpses, seen.presence_prob),
+            "tracking": visualization.tracking_figure(*seen.tracks, max_sequences=FIGURE_SEQUENCES),
+            "glimpses": visualization.glimpse_figure(*seen.tracks, seen.glimpses, seen.presence_prob),
         }
         for name, figure in figures.items():
             size = visualization.to_array(figure).shape[:2]
