@@ -1,22 +1,15 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 import os
-import subprocess
-import sys
 
 import pytest
 import stub_films
 from PIL import Image
+from script_run import run_script
 
 from sqair.data import own_videos
 from sqair.data.frames import Framing
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-
-
-def run(*arguments):
-    command = [sys.executable, os.path.join(ROOT, "scripts", "check_data.py"), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True)
-    return done.returncode, done.stdout, done.stderr
 
 
 @pytest.mark.slow
@@ -26,8 +19,12 @@ def test_sizes_numbers_suggestions_and_a_figure(tmp_path, truth):
     options = own_videos.Options(4, framing=Framing(size=(24, 40), colour=True), truth=truth)
     own_videos.create(str(tmp_path / "set"), paths, options)
     figure, number = str(tmp_path / "figure.png"), 2 if truth else 3  # the median has to be the ground
-    status, out, err = run(
-        f"--data_dir={tmp_path}/set", f"--figure={figure}", "--split=valid", f"--num_sequences={number}"
+    status, out, err = run_script(
+        "check_data.py",
+        f"--data_dir={tmp_path}/set",
+        f"--figure={figure}",
+        "--split=valid",
+        f"--num_sequences={number}",
     )
     assert (status, err) == (0, "")
     assert "3 sequences of 4 frames of 24x40 pixels, 3 channel(s)." in out and f"Of {number} of them:" in out
@@ -44,8 +41,10 @@ def test_sizes_numbers_suggestions_and_a_figure(tmp_path, truth):
 
 @pytest.mark.slow
 def test_mistakes_end_in_one_sentence(tmp_path):
-    status, out, err = run(f"--data_dir={tmp_path}/none")
+    status, out, err = run_script("check_data.py", f"--data_dir={tmp_path}/none")
     assert (status, out, err.count("\n")) == (2, "", 1) and "There is no data set in" in err
     own_videos.create(str(tmp_path / "set"), stub_films.write(tmp_path, "a"), own_videos.Options(4))
-    status, out, err = run(f"--data_dir={tmp_path}/set", f"--figure={tmp_path}/none/a.png")
+    status, out, err = run_script(
+        "check_data.py", f"--data_dir={tmp_path}/set", f"--figure={tmp_path}/none/a.png"
+    )
     assert (status, out, err.count("\n")) == (2, "", 1) and "a.png cannot be written: No such file" in err

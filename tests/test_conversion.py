@@ -4,13 +4,12 @@
 import json
 import os
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 import reference_cases
 from reference_names import variable_shapes
+from script_run import run_script
 from stub_archives import content_of
 
 from sqair.data import mnist, moving_mnist
@@ -239,18 +238,8 @@ def test_files_that_are_not_there_or_damaged_or_in_the_way(convert, small, tmp_p
     assert sorted(content_of(tmp_path / "out")) == ["thesis.tex"]
 
 
-SCRIPT = os.path.join(ROOT, "scripts", "convert_checkpoint.py")
-
-
-def run(*arguments, script=SCRIPT):
-    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
-    command = [sys.executable, script, *arguments]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
-    return done.returncode, done.stdout, done.stderr
-
-
 def refused_by_the_script(*arguments):
-    status, printed, errors = run(*arguments)
+    status, printed, errors = run_script("convert_checkpoint.py", *arguments)
     assert (status, printed, errors.count("\n")) == (2, "", 1)
     return errors
 
@@ -282,13 +271,15 @@ def test_the_script_refuses(tmp_path):
 def test_the_script_there_and_back(tmp_path):
     folder, back = f"{tmp_path}/run", f"{tmp_path}/back"
     flags = f"--source_flags={GOLDEN}.flags.json"
-    status, out, err = run(f"--source={CHECKPOINT}", flags, f"--out={folder}", "--k_particles=2")
+    status, out, err = run_script(
+        "convert_checkpoint.py", f"--source={CHECKPOINT}", flags, f"--out={folder}", "--k_particles=2"
+    )
     assert (status, out, err) == (
         0,
         f"Wrote {folder}/checkpoints/model-1234, and its flags in {folder}.\n",
         "",
     )
-    assert run("--to=release", f"--source={folder}", f"--out={back}")[0] == 0
+    assert run_script("convert_checkpoint.py", "--to=release", f"--source={folder}", f"--out={back}")[0] == 0
     for ending in ENDINGS:
         with open(CHECKPOINT + ending, "rb") as one, open(f"{back}/model.ckpt-1234{ending}", "rb") as other:
             assert one.read() == other.read()
@@ -301,6 +292,5 @@ def test_the_script_there_and_back(tmp_path):
         num_valid=4,
         num_workers=1,
     )
-    evaluate = os.path.join(ROOT, "scripts", "evaluate.py")
-    status, out, err = run(f"--run={folder}", f"--data={data_dir}", "--json", script=evaluate)
+    status, out, err = run_script("evaluate.py", f"--run={folder}", f"--data={data_dir}", "--json")
     assert (status, err) == (0, "") and np.isfinite(json.loads(out)["normalised_iwae"])

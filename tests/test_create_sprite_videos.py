@@ -1,26 +1,20 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
+from script_run import run_script
 
 from sqair.data import mot, video_files
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
-def run(*arguments):
-    command = [sys.executable, os.path.join(ROOT, "scripts", "create_sprite_videos.py"), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True)
-    return done.returncode, done.stdout, done.stderr
-
-
 @pytest.mark.slow
 def test_every_option_reaches_the_films(tmp_path):
     folder = str(tmp_path / "films")
-    status, out, err = run(
+    status, out, err = run_script(
+        "create_sprite_videos.py",
         f"--folder={folder}",
         *"--num_films=2 --num_frames=5 --num_sprites=1 --max_speed=0 --texture --seed=1".split(),
     )
@@ -32,5 +26,5 @@ def test_every_option_reaches_the_films(tmp_path):
         assert np.std(film[0, :20]) > 5  # textured
         videos += 1
     assert videos == 2
-    status, out, err = run(f"--folder={folder}")
+    status, out, err = run_script("create_sprite_videos.py", f"--folder={folder}")
     assert (status, out, err.count("\n")) == (2, "", 1) and "is not empty; name another one" in err

@@ -1,18 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 import stub_evaluation
+from script_run import run_script
 
 from sqair.errors import UserError
 from sqair.evaluation import curves, visualization
 
-SCRIPT = os.path.join(
-    os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "scripts", "plot_training.py"
-)
 METRICS = """step,source,normalised_iwae,num_step_acc
 100,batch,1,0.1
 100,valid,400,0.5
@@ -82,13 +78,12 @@ def test_what_is_no_training_is_refused(tmp_path, content):
 @pytest.mark.slow
 def test_the_script_writes_a_png(run, tmp_path):
     def call(*flags):
-        done = subprocess.run([sys.executable, SCRIPT, *flags], capture_output=True, text=True)
-        return done.returncode, done.stderr
+        return run_script("plot_training.py", *flags)
 
     output = str(tmp_path / "x.png")
-    assert call(f"--runs={run}", "--labels=seed 0", f"--output={output}") == (0, "")
+    assert call(f"--runs={run}", "--labels=seed 0", f"--output={output}") == (0, f"Look at {output}\n", "")
     with open(output, "rb") as file:
         assert file.read(4) == b"\x89PNG"
-    status, errors = call(f"--runs={run},{run}", "--labels=a")
+    status, _, errors = call(f"--runs={run},{run}", "--labels=a")
     assert status == 2 and errors.startswith("--labels has 1 names for 2 --runs") and errors.count("\n") == 1
     assert call()[0] == 2

@@ -1,23 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 import json
 import os
-import subprocess
-import sys
 
 import pytest
+from script_run import STUB_MODEL, run_script
 
 from sqair.data import mnist, moving_mnist
-
-TESTS = os.path.dirname(os.path.abspath(__file__))
-SCRIPTS = os.path.join(os.path.dirname(TESTS), "scripts")
-MODEL = f"--model_config={os.path.join(TESTS, 'stub_config.py')}"
-
-
-def call(script, *flags):
-    command = [sys.executable, os.path.join(SCRIPTS, script), *flags]
-    environment = {**os.environ, "PYTHONPATH": TESTS, "CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
-    return done.returncode, done.stdout, done.stderr
 
 
 @pytest.fixture(scope="module")
@@ -37,14 +25,14 @@ def run_folder(tmp_path_factory):
         "--k_particles=2",
     )
     places = (f"--data_dir={root / 'set'}", f"--results_dir={root}", "--report_loss_every=1")
-    assert call("train.py", MODEL, *flags, *places)[0] == 0
+    assert run_script("train.py", STUB_MODEL, *flags, *places)[0] == 0
     return str(root / "multi_mnist" / "1")
 
 
 @pytest.mark.slow
 def test_every_second_checkpoint_is_evaluated_once(run_folder):
-    flags = (f"--run={run_folder}", MODEL, "--every=2", "--k_particles=4", "--particles_at_once=2")
-    status, output, errors = call("evaluate.py", *flags)
+    flags = (f"--run={run_folder}", STUB_MODEL, "--every=2", "--k_particles=4", "--particles_at_once=2")
+    status, output, errors = run_script("evaluate.py", *flags)
     assert (status, errors) == (0, "")
     for step in (2, 4):
         assert f"model-{step} after {step} updates: 6 valid sequences of 4 frames, K = 4" in output
@@ -54,7 +42,7 @@ def test_every_second_checkpoint_is_evaluated_once(run_folder):
         stored = json.load(file)["evaluations"]
     assert [entry["step"] for entry in stored] == [2, 4]
     before = os.stat(path)
-    status, again, _ = call("evaluate.py", *flags, "--json")
+    status, again, _ = run_script("evaluate.py", *flags, "--json")
     assert status == 0 and json.loads(again) == stored and os.stat(path).st_mtime_ns == before.st_mtime_ns
 
 
@@ -74,5 +62,5 @@ def test_every_second_checkpoint_is_evaluated_once(run_folder):
     ],
 )
 def test_what_cannot_be_is_refused_in_a_sentence(run_folder, flags, sentence):
-    status, output, errors = call("evaluate.py", f"--run={run_folder}", MODEL, *flags)
+    status, output, errors = run_script("evaluate.py", f"--run={run_folder}", STUB_MODEL, *flags)
     assert status == 2 and output == "" and errors.startswith(sentence) and errors.count("\n") == 1

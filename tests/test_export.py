@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 import json
 import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
+from script_run import run_script
 from stub_model import StubDataset, StubModel
 
 from sqair.errors import UserError
@@ -14,9 +13,6 @@ from sqair.training.export import export
 from sqair.training.graph import TrainingGraph
 from sqair.training.settings import Settings
 
-SCRIPT = os.path.join(
-    os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "scripts", "export_model.py"
-)
 SETTINGS = Settings(
     batch_size=3, k_particles=2, train_itr=8, learning_rate=0.01, num_threads=1, opt="adam", average=0.5
 )
@@ -69,14 +65,14 @@ def test_nothing_is_replaced_and_nothing_half_written(run, tmp_path):
 
 @pytest.mark.slow
 def test_the_script(run, tmp_path):
-    def call(*flags):
-        done = subprocess.run([sys.executable, SCRIPT, *flags], capture_output=True, text=True)
-        return done.returncode, done.stdout, done.stderr
-
     out = str(tmp_path / "mine")
-    status, output, errors = call(f"--run={run[0]}", f"--out={out}")
+    status, output, errors = run_script("export_model.py", f"--run={run[0]}", f"--out={out}")
     assert (status, errors) == (
         0,
         "",
     ) and output == f"Wrote {out}/checkpoints/model-3, and its flags and curve in {out}.\n"
-    assert call(f"--run={run[0]}") == (2, "", "--out is missing; name the folder to write.\n")
+    assert run_script("export_model.py", f"--run={run[0]}") == (
+        2,
+        "",
+        "--out is missing; name the folder to write.\n",
+    )

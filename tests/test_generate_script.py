@@ -1,22 +1,17 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 from PIL import Image
+from script_run import run_script
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 MODEL = f"--run={os.path.join(ROOT, 'models', 'mlp_sqair')}"
 
 
 def call(*flags):
-    command = [sys.executable, os.path.join(ROOT, "scripts", "generate.py"), MODEL, *flags]
-    done = subprocess.run(
-        command, env={**os.environ, "CUDA_VISIBLE_DEVICES": ""}, capture_output=True, text=True
-    )
-    return done.returncode, done.stdout, done.stderr
+    return run_script("generate.py", MODEL, *flags)
 
 
 def read(path):

@@ -9,6 +9,7 @@ import time
 
 import pytest
 import stub_films
+from script_run import run_script
 
 from sqair.data.pipeline import SequenceDataset
 
@@ -23,12 +24,6 @@ TINY = (
 )
 
 
-def run(script, *arguments, **options):
-    command = [sys.executable, os.path.join(SCRIPTS, script), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, **options)
-    return done.returncode, done.stdout, done.stderr
-
-
 def decodes(process):
     """Whether a process has started another one, which decodes a film."""
     with open(f"/proc/{process.pid}/task/{process.pid}/children") as stream:
@@ -38,7 +33,7 @@ def decodes(process):
 def test_every_option_reaches_the_data(tmp_path):
     paths = stub_films.write(tmp_path, "a", "b", num_frames=14)
     folder = str(tmp_path / "set")
-    status, out, err = run(
+    status, out, err = run_script(
         "import_videos.py",
         f"--videos={tmp_path}/*.mp4",
         f"--data_dir={folder}",
@@ -64,7 +59,7 @@ def test_every_option_reaches_the_data(tmp_path):
     )
     assert SequenceDataset(folder, "valid").image_shape == (10, 15, 3)
     assert index["splits"]["train"]["videos"][0] in paths
-    status, out, err = run("import_videos.py", f"--videos={paths[0]}", f"--data_dir={folder}")
+    status, out, err = run_script("import_videos.py", f"--videos={paths[0]}", f"--data_dir={folder}")
     assert (status, out) == (2, "") and "--overwrite" in err and err.count("\n") == 1
 
 
@@ -82,7 +77,9 @@ def test_every_option_reaches_the_data(tmp_path):
     ],
 )
 def test_mistakes_end_in_one_sentence(tmp_path, arguments, sentence):
-    status, out, err = run("import_videos.py", *arguments, f"--data_dir={tmp_path}/set", cwd=str(tmp_path))
+    status, out, err = run_script(
+        "import_videos.py", *arguments, f"--data_dir={tmp_path}/set", cwd=str(tmp_path)
+    )
     assert (status, out) == (2, "") and sentence in err and err.count("\n") == 1
     assert os.listdir(str(tmp_path)) == []
 
@@ -95,7 +92,7 @@ def test_a_full_disk_and_an_interruption_leave_nothing(tmp_path):
     def limit():
         resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
 
-    status, out, err = run("import_videos.py", *arguments, "--size=64x400", preexec_fn=limit)
+    status, out, err = run_script("import_videos.py", *arguments, "--size=64x400", preexec_fn=limit)
     assert (status, out) == (2, "")
     assert err == f"Folder '{tmp_path}/new/set' cannot be written: File too large; nothing was kept.\n"
     assert os.listdir(str(tmp_path / "new")) == []
@@ -139,7 +136,7 @@ def test_the_walk_through_in_colour(tmp_path, truth):
     for script, *arguments in steps:
         if script == "import_videos.py" and truth:
             arguments.append("--truth")
-        status, out, err = run(script, *arguments)
+        status, out, err = run_script(script, *arguments)
         assert (status, err) == (0, ""), script
     (entry,) = json.loads(out)
     assert (

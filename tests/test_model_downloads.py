@@ -7,10 +7,9 @@ import hashlib
 import json
 import os
 import resource
-import subprocess
-import sys
 
 import pytest
+from script_run import run_script
 from stub_archives import MODEL, content_of, write_archive, write_model
 from stub_server import FileHandler, serving
 
@@ -300,17 +299,9 @@ def test_the_manifest_that_comes_along_is_one():
     model_downloads.read_manifest(os.path.join(ROOT, "models", "manifest.json"))
 
 
-def run(script, *arguments):
-    environment = {**os.environ, "PYTHON": sys.executable, "no_proxy": "*"}
-    command = [os.path.join(ROOT, "scripts", script), *arguments]
-    command = command if script.endswith(".sh") else [sys.executable, *command]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
-    return done.returncode, done.stdout, done.stderr
-
-
 @pytest.mark.slow
 def test_the_scripts(server, tmp_path):
-    status, out, err = run(
+    status, out, err = run_script(
         "pack_model.py", f"--model={write_model(tmp_path / 'other')}", f"--out_dir={tmp_path}/out"
     )
     assert (status, err) == (0, "") and out.startswith("Packed other: ") and "listed in" in out
@@ -318,7 +309,11 @@ def test_the_scripts(server, tmp_path):
         server.files[name] = (tmp_path / "out" / name).read_bytes()
     manifest, models_dir = f"{server.address}/good/manifest.json", f"{tmp_path}/models"
     call = ("download_models.sh", f"--manifest={manifest}", f"--models_dir={models_dir}")
-    assert run(*call, "--models=none") == (2, "", f"--models=none is refused: {manifest} lists other.\n")
-    assert run(*call) == (0, f"Downloaded {models_dir}/other.\n", "")
-    assert run(*call) == (0, f"{models_dir}/other is there already and stays as it is.\n", "")
+    assert run_script(*call, "--models=none") == (
+        2,
+        "",
+        f"--models=none is refused: {manifest} lists other.\n",
+    )
+    assert run_script(*call) == (0, f"Downloaded {models_dir}/other.\n", "")
+    assert run_script(*call) == (0, f"{models_dir}/other is there already and stays as it is.\n", "")
     assert content_of(tmp_path / "models" / "other") == MODEL

@@ -17,21 +17,13 @@ import numpy as np
 import pytest
 import stub_evaluation
 from PIL import Image
+from script_run import STUB_MODEL, run_script
 
 from sqair.data import mnist, moving_mnist
 from sqair.evaluation.evaluations import Evaluations
 
 TESTS = os.path.dirname(os.path.abspath(__file__))
-SCRIPTS = os.path.join(os.path.dirname(TESTS), "scripts")
-MODEL = f"--model_config={os.path.join(TESTS, 'stub_config.py')}"
 FRAMES, VALID = 4, 6
-
-
-def call(script, *flags, **options):
-    command = [sys.executable, os.path.join(SCRIPTS, script), *flags]
-    environment = {**os.environ, "PYTHONPATH": TESTS, "CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, **options)
-    return done.returncode, done.stdout, done.stderr
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +34,7 @@ def run_folder(tmp_path_factory):
     moving_mnist.create(str(root / "set"), mnist.load_bundle(), options, 8, VALID, num_workers=1)
     flags = "--train_itr=4 --save_itr=2 --log_itr=2 --fig_itr=2 --batch_size=2 --k_particles=2".split()
     places = (f"--data_dir={root / 'set'}", f"--results_dir={root}", "--report_loss_every=1")
-    assert call("train.py", MODEL, *flags, *places)[0] == 0
+    assert run_script("train.py", STUB_MODEL, *flags, *places)[0] == 0
     return str(root / "multi_mnist" / "1")
 
 
@@ -53,7 +45,7 @@ def test_track_writes_boxes_and_a_film(tmp_path):
     large = np.kron(sequence.images[..., 0], np.ones((2, 2), np.uint8))
     np.save(str(tmp_path / "x.npy"), large)
     flags = (f"--output={tmp_path}/x.csv", f"--film={tmp_path}/x.mp4", "--background=none")
-    status, output, errors = call("track.py", f"--video={tmp_path}/x.npy", *flags)
+    status, output, errors = run_script("track.py", f"--video={tmp_path}/x.npy", *flags)
     assert (status, errors) == (0, "")
     found = re.match(r"Tracked (\d+) objects in 12 frames, [\d.]+ frames per second.\n", output)
     assert found and int(found.group(1)) >= 1 and f"Boxes in pixels of the film: {tmp_path}/x.csv" in output
@@ -62,11 +54,11 @@ def test_track_writes_boxes_and_a_film(tmp_path):
     boxes = rows[:, [3, 2, 5, 4]] - [1, 1, 0, 0]
     brightness = [large[int(row[0]) - 1][tuple(_inside(box))].mean() for row, box in zip(rows, boxes)]
     assert np.mean(np.array(brightness) > 20) > 0.8  # they are on digits
-    sampled = call(
+    sampled = run_script(
         "track.py", f"--video={tmp_path}/x.npy", *flags, "--sample", "--seed=3", "--notight", "--film="
     )
     assert sampled[0] == 0 and "film:" not in sampled[1].replace("of the film:", "")
-    squeezed = call("track.py", f"--video={tmp_path}/x.npy", *flags, "--crop=0,0,50,100")
+    squeezed = run_script("track.py", f"--video={tmp_path}/x.npy", *flags, "--crop=0,0,50,100")
     assert "Note: 50x100 pixels of the film became 50x50" in squeezed[1]
 
 
@@ -77,7 +69,7 @@ def _inside(box):
 
 
 def test_track_asks_for_a_video_before_anything_else():
-    assert call("track.py") == (
+    assert run_script("track.py") == (
         2,
         "",
         "--video is missing; name a film, a folder of pictures, or an array.\n",
@@ -94,7 +86,7 @@ def test_track_asks_for_a_video_before_anything_else():
     ],
 )
 def test_what_track_refuses_leaves_nothing(tmp_path, flags, sentence):
-    status, output, errors = call("track.py", *flags, cwd=str(tmp_path))
+    status, output, errors = run_script("track.py", *flags, cwd=str(tmp_path))
     assert (status, output) == (2, "") and errors.startswith(sentence) and errors.count("\n") == 1
     assert os.listdir(str(tmp_path)) == []
 
@@ -102,7 +94,7 @@ def test_what_track_refuses_leaves_nothing(tmp_path, flags, sentence):
 @pytest.mark.slow
 def test_figures_and_films_of_chosen_sequences(run_folder, tmp_path):
     flags = ("--best=2", "--worst=1", "--sequences=5", f"--out={tmp_path}", "--film=mp4")
-    status, output, errors = call("make_figures.py", f"--run={run_folder}", MODEL, *flags)
+    status, output, errors = run_script("make_figures.py", f"--run={run_folder}", STUB_MODEL, *flags)
     assert (status, errors) == (0, "")
     best, worst = (
         re.search(rf"The {name} of {VALID} .*: (.*)", output).group(1) for name in ("best", "worst")
@@ -120,7 +112,7 @@ def test_figures_and_films_of_chosen_sequences(run_folder, tmp_path):
         (["--sequences=6", "--best=0", "--worst=0"], "There is no sequence 6: the valid data has 6"),
         (["--best=0", "--worst=0"], "Nothing is asked for; give --best, --worst or --sequences."),
     ):
-        status, output, errors = call("make_figures.py", f"--run={run_folder}", MODEL, *wrong)
+        status, output, errors = run_script("make_figures.py", f"--run={run_folder}", STUB_MODEL, *wrong)
         assert status == 2 and errors.startswith(sentence) and errors.count("\n") == 1
 
 
@@ -128,28 +120,28 @@ def test_figures_and_films_of_chosen_sequences(run_folder, tmp_path):
 def test_a_report_without_pictures_of_sequences_needs_no_data(tmp_path):
     (tmp_path / "flags.json").write_text("{}")
     flags = (f"--run={tmp_path}", "--cases=0", f"--output={tmp_path}/x.html")
-    status, output, errors = call("report.py", *flags)
+    status, output, errors = run_script("report.py", *flags)
     assert (status, output) == (2, "") and errors.startswith(
         "Nothing was evaluated yet; call scripts/evaluate.py"
     )
     Evaluations(str(tmp_path)).add(stub_evaluation.entry())
-    assert call("report.py", *flags, "--title=Mine & yours") == (0, f"Look at {tmp_path}/x.html\n", "")
+    assert run_script("report.py", *flags, "--title=Mine & yours") == (0, f"Look at {tmp_path}/x.html\n", "")
     text = (tmp_path / "x.html").read_text()
     assert "<h1>Mine &amp; yours</h1>" in text and "Well explained" not in text and "Training" not in text
 
 
 @pytest.mark.slow
 def test_a_report_of_a_run(run_folder, tmp_path):
-    where = (f"--run={run_folder}", MODEL)
-    assert call("evaluate.py", *where)[0] == 0
-    status, output, errors = call("report.py", *where, "--cases=2", f"--output={tmp_path}/x.html")
+    where = (f"--run={run_folder}", STUB_MODEL)
+    assert run_script("evaluate.py", *where)[0] == 0
+    status, output, errors = run_script("report.py", *where, "--cases=2", f"--output={tmp_path}/x.html")
     assert (status, errors) == (0, "")
     text = (tmp_path / "x.html").read_text()
     assert text.count("data:image/png") == 3 + 2 + 4 and "<h2>Training</h2>" in text
     with open(os.path.join(run_folder, "evaluation.json")) as file:
         entry = json.load(file)["evaluations"][-1]
     assert f"{entry['estimates']['normalised_iwae']['mean']:.4g}" in text
-    status, _, errors = call("report.py", *where, f"--output={tmp_path}/no/x.html", "--cases=0")
+    status, _, errors = run_script("report.py", *where, f"--output={tmp_path}/no/x.html", "--cases=0")
     assert status == 2 and errors.startswith(f"{tmp_path}/no/x.html cannot be written")
 
 
