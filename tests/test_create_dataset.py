@@ -198,7 +198,8 @@ def test_a_full_disk(tmp_path):
 
 def test_without_an_environment_the_way_to_get_one_is_said(tmp_path):
     (tmp_path / "scripts").mkdir()
-    shutil.copy(SCRIPT, str(tmp_path / "scripts"))
+    for script in (SCRIPT, os.path.join(os.path.dirname(SCRIPT), "python.sh")):
+        shutil.copy(script, str(tmp_path / "scripts"))
     for python in ("", "/nowhere/python"):
         done = subprocess.run(
             [str(tmp_path / "scripts" / os.path.basename(SCRIPT))],
