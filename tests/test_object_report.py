@@ -61,9 +61,18 @@ def test_what_lies_beyond_the_image_is_compared_on_demand():
     seen = scene(speed=0)
     seen.boxes[:, :, 0, 0] -= 6  # the first is drawn from row -3 to 4, and is longer beyond the image
     seen.true_boxes[:, :, 0] = -9, 4, 14, 8
+    seen.images[:, :, 3:11, 4:12] = 0
+    seen.images[:, :, :5, 4:12] = 1
     inside, whole = object_report(seen), object_report(seen, inside=False)
     assert inside["tight"]["mota"] == 1 and inside["tight"]["motp"] == 1
     assert whole["tight"]["mota"] == 1 and whole["tight"]["motp"] == pytest.approx((8 / 14 + 1) / 2)
+
+
+def test_what_is_seen_of_an_object_is_compared():
+    seen = scene(speed=0)
+    seen.true_boxes[:, :, 0] = 3, -8, 8, 20  # reaches in by 12 columns, of which 8 are dark
+    assert object_report(seen)["tight"]["motp"] == 1
+    assert object_report(seen, inside=False)["tight"]["misses"] == T * B
 
 
 def test_what_draws_nothing_in_the_image_is_no_prediction():
@@ -80,8 +89,10 @@ def test_what_draws_nothing_in_the_image_is_no_prediction():
 
 
 def test_the_least_overlap_is_passed_on():
-    seen = scene()
+    seen = scene(speed=0)
     seen.true_boxes[..., 2] += 2
+    for y, x in PLACES:
+        seen.images[:, :, y + 8 : y + 10, x : x + 8] = 1
     assert object_report(seen)["tight"]["motp"] == pytest.approx(0.8)
     assert object_report(seen, iou=0.9)["tight"]["mota"] == -1
 

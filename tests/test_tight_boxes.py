@@ -4,7 +4,7 @@ import pytest
 import reference_parts
 
 from sqair.evaluation import tight_boxes as module
-from sqair.evaluation.tight_boxes import is_drawn, tight_boxes
+from sqair.evaluation.tight_boxes import seen_annotations, seen_boxes, tight_boxes
 
 SHAPE, SIDE = (11, 21, 1), 5
 
@@ -40,11 +40,27 @@ def test_boxes_by_hand(glimpse_box, glimpse, threshold, wanted):
     np.testing.assert_allclose(tight_boxes(glimpse_box, glimpse, SHAPE, threshold), wanted, atol=1e-9)
 
 
-def test_what_is_bright_inside_the_image_is_drawn():
+def test_what_is_seen_lies_inside_the_image():
     boxes = [box(3, 8, 1), box(3, 8, 1), box(-3, 19, 1), box(-3, 18, 1), box(-2, 18, 1)]
     glimpses = [blob((1, 3), (2, 5), value) for value in (1, 0.19, 1, 1, 1)]
-    np.testing.assert_array_equal(is_drawn(boxes, glimpses, SHAPE), [True, False, False, False, True])
-    assert is_drawn(boxes, glimpses, SHAPE, threshold=0.1)[1]
+    nothing = (0, 0, 0, 0)
+    wanted = [(4, 10, 2, 3), nothing, nothing, nothing, (0, 20, 1, 1)]
+    np.testing.assert_array_equal(seen_boxes(boxes, glimpses, SHAPE), wanted)
+    assert np.all(seen_boxes(boxes[1], glimpses[1], SHAPE, threshold=0.1) == wanted[0])
+
+
+def test_annotations_end_where_nothing_is_bright():
+    image = np.zeros((1, 1) + SHAPE)
+    image[0, 0, :3, 6:9] = 1  # the lower part of a digit that is as wide as 6 pixels above the image
+    image[0, 0, 7:10, 3:5] = 0.19  # too dim to count
+    image[0, 0, 5, 9] = 1  # beside the boxes
+    true_boxes = np.array([[[(-4, 4, 8, 6), (6, 2, 5, 5), (9, 18, 9, 9)]]])
+    wanted = [(0, 6, 3, 3), (6, 2, 5, 5), (9, 18, 2, 3)]
+    np.testing.assert_array_equal(seen_annotations(true_boxes, image)[0, 0], wanted)
+    assert np.all(seen_annotations(true_boxes, image, threshold=0.1)[0, 0, 1] == (7, 3, 3, 2))
+    colour = np.concatenate([np.zeros_like(image), image], -1)
+    np.testing.assert_array_equal(seen_annotations(true_boxes, colour)[0, 0], wanted)
+    assert seen_annotations(true_boxes[:, :, :0], image).shape == (1, 1, 0, 4)
 
 
 def test_boxes_enclose_what_the_decoder_draws():

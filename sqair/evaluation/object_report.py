@@ -5,7 +5,7 @@ import numpy as np
 
 from sqair.errors import UserError
 from sqair.evaluation import metrics, segmentation
-from sqair.evaluation.tight_boxes import is_drawn, tight_boxes
+from sqair.evaluation.tight_boxes import seen_annotations, seen_boxes, tight_boxes
 from sqair.evaluation.tracking import track
 
 
@@ -15,8 +15,9 @@ def object_report(prediction, iou=0.5, inside=True):
     Args:
         prediction: `sqair.evaluation.evaluator.Prediction`, with annotated objects.
         iou: least intersection over union of a tracked object with its box, in (0, 1].
-        inside: whether boxes, predicted and annotated, are compared by what lies inside the image, and what draws
-            nothing there is no prediction; beyond it nothing is seen.
+        inside: whether what is seen is compared, since nobody knows how an object goes on beyond the image: what draws
+            nothing inside it is no prediction, tight boxes, predicted and annotated, are those around what is bright
+            inside it, and glimpses are compared with the parts of annotated boxes inside it.
 
     Returns:
         Dict of plain numbers, lists and dicts:
@@ -37,19 +38,21 @@ def object_report(prediction, iou=0.5, inside=True):
     image_shape = prediction.images.shape[2:]
     true_boxes, true_presence = prediction.true_boxes, np.asarray(prediction.true_presence) > 0.5
     hardly_visible = metrics.visible_share(true_boxes, image_shape) < metrics.LEAST_VISIBLE
-    kinds = {
-        "tight": tight_boxes(prediction.boxes, prediction.glimpses, image_shape),
-        "glimpse": prediction.boxes,
-    }
     presence = prediction.presence
     if inside:
-        presence = presence * is_drawn(prediction.boxes, prediction.glimpses, image_shape)
-        kinds = {kind: metrics.visible_part(boxes, image_shape) for kind, boxes in kinds.items()}
-        true_boxes = metrics.visible_part(true_boxes, image_shape)
+        seen = seen_boxes(prediction.boxes, prediction.glimpses, image_shape)
+        presence = presence * (seen[..., 2] > 0)
+        kinds = {
+            "tight": (seen, seen_annotations(true_boxes, prediction.images)),
+            "glimpse": [metrics.visible_part(boxes, image_shape) for boxes in (prediction.boxes, true_boxes)],
+        }
+    else:
+        tight = tight_boxes(prediction.boxes, prediction.glimpses, image_shape)
+        kinds = {"tight": (tight, true_boxes), "glimpse": (prediction.boxes, true_boxes)}
     report = {}
-    for kind, boxes in kinds.items():
+    for kind, (boxes, wanted) in kinds.items():
         for name, ignored in ((kind, hardly_visible), (kind + "_plain", None)):
-            scores = track(boxes, presence, prediction.object_ids, true_boxes, true_presence, ignored, iou)
+            scores = track(boxes, presence, prediction.object_ids, wanted, true_presence, ignored, iou)
             report[name] = dict(scores._asdict())
     ari = _foreground_ari(prediction)
     report["foreground_ari"] = float(np.mean(ari)) if len(ari) else float("nan")

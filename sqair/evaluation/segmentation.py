@@ -8,7 +8,7 @@ Boxes are `(y, x, h, w)` in pixels. A segmentation is `[T, B, H, W]` int64: the 
 import numpy as np
 
 from sqair.evaluation.rendering import render
-from sqair.evaluation.tight_boxes import INK_THRESHOLD
+from sqair.evaluation.tight_boxes import INK_THRESHOLD, pixels_within
 
 
 def drawn_segments(boxes, presence, object_ids, glimpses, image_shape):
@@ -68,7 +68,7 @@ def annotated_segments(images, true_boxes, true_presence, threshold=INK_THRESHOL
         text = "images has shape {}, true_boxes {} and true_presence {}, but {} are needed."
         wanted = "[T, B, H, W, C], [T, B, M, 4] and [T, B, M]"
         raise ValueError(text.format(images.shape, boxes.shape, present.shape, wanted))
-    rows, columns = [_within(boxes[..., i], boxes[..., 2 + i], images.shape[2 + i]) for i in (0, 1)]
+    rows, columns = [pixels_within(boxes[..., i], boxes[..., 2 + i], images.shape[2 + i]) for i in (0, 1)]
     inside = rows[..., :, None] & columns[..., None, :] & present[..., None, None]  # [T, B, M, H, W]
     clear = (np.sum(inside, axis=2) == 1) & (np.max(images, axis=-1) > threshold)
     return np.where(clear, np.argmax(inside, axis=2), -1) if present.shape[2] else np.full(clear.shape, -1)
@@ -110,12 +110,6 @@ def foreground_ari(segments, true_segments):
     ) / 2.0 - expected  # 0 where every pixel is an object and a cluster of its own
     index = np.divide(both - expected, spread, out=np.ones_like(spread), where=spread > 0)
     return np.where(several, index, np.nan)
-
-
-def _within(start, size, length):
-    """Whether the centres of pixels lie in `[start, start + size)`: `[..., length]` bool."""
-    centres = np.arange(length) + 0.5
-    return (start[..., None] <= centres) & (centres < (start + size)[..., None])
 
 
 def _pairs(count):

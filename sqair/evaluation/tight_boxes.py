@@ -3,6 +3,7 @@
 
 import numpy as np
 
+from sqair.evaluation.metrics import visible_part
 from sqair.evaluation.rendering import glimpse_span, render
 
 INK_THRESHOLD = 0.2  # of a pixel's largest possible value, 1
@@ -35,13 +36,49 @@ def tight_boxes(boxes, glimpses, image_shape, threshold=INK_THRESHOLD):
     return tight.reshape(boxes.shape)
 
 
-def is_drawn(boxes, glimpses, image_shape, threshold=INK_THRESHOLD):
-    """Whether an object draws more than the threshold anywhere in the image: `[...]` bool; arguments as above."""
+def seen_boxes(boxes, glimpses, image_shape, threshold=INK_THRESHOLD):
+    """The box around the image's pixels where an object draws more than the threshold: `tight_boxes` of what is seen.
 
-    def in_image(boxes, glimpses):
-        return np.any(render(boxes, glimpses, image_shape) > threshold, axis=(1, 2, 3))
+    Returns:
+        `[..., 4]` float64 in pixels; all zero where nothing is drawn inside the image.
+    """
 
-    return _in_blocks(in_image, np.asarray(boxes, np.float64), glimpses).reshape(np.shape(boxes)[:-1])
+    def inside(boxes, glimpses):
+        return _around(np.max(render(boxes, glimpses, image_shape), axis=-1) > threshold)
+
+    boxes = np.asarray(boxes, np.float64)
+    return _in_blocks(inside, boxes, glimpses).reshape(boxes.shape)
+
+
+def seen_annotations(true_boxes, images, threshold=INK_THRESHOLD):
+    """The box around the image's pixels brighter than the threshold in each annotated box.
+
+    An annotated box tells how far an object extends beyond the image, which nobody sees; this is the box of what can be
+    seen, comparable with `seen_boxes`. Where objects overlap, it may also hold some of another one, up to the border of
+    the annotated box.
+
+    Args:
+        true_boxes: `[T, B, M, 4]` in pixels.
+        images: `[T, B, H, W, C]`, on a black ground; the brightest channel counts.
+        threshold: float.
+
+    Returns:
+        `[T, B, M, 4]` float64; the part of the annotated box inside the image where nothing exceeds the threshold.
+    """
+    images, true_boxes = np.asarray(images), np.asarray(true_boxes)
+    image_shape = images.shape[2:4]
+    rows, columns = [
+        pixels_within(true_boxes[..., i], true_boxes[..., 2 + i], image_shape[i]) for i in (0, 1)
+    ]
+    bright = np.max(images, axis=-1)[:, :, None] > threshold
+    found = _around(bright & rows[..., :, None] & columns[..., None, :])
+    return np.where(found[..., 2:3] > 0, found, visible_part(true_boxes, image_shape))
+
+
+def pixels_within(start, size, length):
+    """Whether the centres of pixels lie in `[start, start + size)`: `[..., length]` bool."""
+    centres = np.arange(length) + 0.5
+    return (start[..., None] <= centres) & (centres < (start + size)[..., None])
 
 
 def _in_blocks(function, boxes, glimpses):
@@ -60,11 +97,17 @@ def _tighten(boxes, glimpses, image_shape, threshold):
     first_pixel = np.floor(boxes[:, :2] - step)
     size = np.ceil(np.max(span + 2.0 * step, axis=0, initial=0.0)).astype(int) + 2
     ink = np.max(render(boxes, glimpses, image_shape, first_pixel, size), axis=-1) > threshold
-    tight = boxes.copy()
-    drawn = np.any(ink, axis=(1, 2))
-    for axis, others in enumerate((2, 1)):
+    found = _around(ink)
+    found[:, :2] += first_pixel
+    return np.where(found[:, 2:3] > 0, found, boxes)
+
+
+def _around(ink):
+    """The box around the pixels that are true: `[..., h, w]` bool to `[..., 4]` float64, all zero if none is."""
+    box = np.zeros(ink.shape[:-2] + (4,))
+    for axis, others in enumerate((-1, -2)):
         inked = np.any(ink, axis=others)
-        before, after = np.argmax(inked, -1), np.argmax(inked[:, ::-1], -1)
-        tight[drawn, axis] = (first_pixel[:, axis] + before)[drawn]
-        tight[drawn, 2 + axis] = (size[axis] - before - after)[drawn]
-    return tight
+        box[..., axis] = np.argmax(inked, axis=-1)
+        last = inked.shape[-1] - np.argmax(inked[..., ::-1], axis=-1)
+        box[..., 2 + axis] = np.where(np.any(inked, axis=-1), last - box[..., axis], 0)
+    return box
