@@ -15,7 +15,7 @@ from absl import flags
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
-from sqair import cli, run_flags
+from sqair import cli, files, run_flags
 from sqair.errors import UserError
 from sqair.training import runs
 
@@ -49,6 +49,9 @@ def main(flags):
     from sqair.training import checkpoints
 
     folder = runs.find(flags.results_dir, flags.run_name, flags.run)
+    if flags.output:
+        with files.writing(flags.output):
+            files.make_folder(flags.output)
     store = evaluations.Evaluations(flags.output or folder)
     paths = [flags.checkpoint or folder]
     if flags.every:

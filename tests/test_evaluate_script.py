@@ -30,14 +30,16 @@ def run_folder(tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_every_second_checkpoint_is_evaluated_once(run_folder):
+def test_every_second_checkpoint_is_evaluated_once(run_folder, tmp_path):
+    output = os.path.join(str(tmp_path), "to", "be made")
     flags = (f"--run={run_folder}", STUB_MODEL, "--every=2", "--k_particles=4", "--particles_at_once=2")
-    status, output, errors = run_script("evaluate.py", *flags)
+    flags += (f"--output={output}",)
+    status, printed, errors = run_script("evaluate.py", *flags)
     assert (status, errors) == (0, "")
     for step in (2, 4):
-        assert f"model-{step} after {step} updates: 6 valid sequences of 4 frames, K = 4" in output
-    assert "model-3" not in output
-    path = os.path.join(run_folder, "evaluation.json")
+        assert f"model-{step} after {step} updates: 6 valid sequences of 4 frames, K = 4" in printed
+    assert "model-3" not in printed
+    path = os.path.join(output, "evaluation.json")
     with open(path) as file:
         stored = json.load(file)["evaluations"]
     assert [entry["step"] for entry in stored] == [2, 4]
@@ -56,8 +58,8 @@ def test_every_second_checkpoint_is_evaluated_once(run_folder):
         (["--checkpoint=nowhere"], "Checkpoint nowhere is incomplete"),
         (["--run=3"], "There is no run '3'"),
         (
-            ["--output=/nowhere/at/all", "--num_sequences=1"],
-            "/nowhere/at/all/evaluation.json cannot be written",
+            ["--output=/dev/null/evaluations", "--num_sequences=1"],
+            "/dev/null/evaluations cannot be written: Not a directory",
         ),
     ],
 )
