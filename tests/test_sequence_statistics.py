@@ -97,6 +97,18 @@ def test_particles_in_parts_amount_to_all_of_them(case):
         np.testing.assert_allclose(value, getattr(found, name), rtol=2e-4, atol=2e-5, err_msg=name)
 
 
+def test_parts_of_any_weight_leave_true_counts_whole(case):
+    found, rng = case[2], np.random.RandomState(0)
+    parts = [
+        found._replace(log_mean_weight=found.log_mean_weight + rng.normal(size=found.log_mean_weight.shape))
+        for _ in range(20)
+    ]
+    joined = sequence_statistics.join_particles(parts)
+    np.testing.assert_array_equal(joined.true_count, found.true_count)
+    np.testing.assert_array_equal(joined.visible_count, found.visible_count)
+    assert sequence_statistics.confusion(joined).sum() == pytest.approx(found.true_count.size)
+
+
 def test_sequences_are_joined_in_order(case):
     found = case[2]
     parts = [SequenceStatistics(*(x[:, some] for x in found)) for some in (slice(0, 2), slice(2, 3))]

@@ -98,6 +98,8 @@ def join_particles(parts):
         log_mean_weight=log_mean(stacked.log_mean_weight),
         log_mean_square=log_mean(stacked.log_mean_square),
         normalised_vae=stacked.normalised_vae.mean(0),
+        true_count=stacked.true_count[0],  # whole numbers, which a sum of weights would miss by a rounding
+        visible_count=stacked.visible_count[0],
     )
 
 
