@@ -230,6 +230,7 @@ USES = {  # how often each weight of the model enters a product: for one object,
 }
 
 
+@pytest.mark.slow
 def test_multiply_adds_are_those_of_the_models_weights():
     height, width, channels = shape = (9, 7, 3)
     sizes = Sizes(hidden=32, n_what=3, glimpse=4, n_slots=2, image_shape=shape)

@@ -92,6 +92,7 @@ GENERATED = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name, compact", GENERATED)
 def test_generated_cases_pass(name, compact, tmp_path):
     path = str(tmp_path / (name + ".npz"))

@@ -247,6 +247,7 @@ def test_nothing_finite_stops_with_a_sentence_and_the_last_good_checkpoint(comma
     assert f"Update {kept.step + 1} was not applied" in errors
 
 
+@pytest.mark.slow
 def test_flags_that_cannot_work_leave_nothing_behind(command, tmp_path):
     assert "Unknown flag --learning_rat; did you mean --learning_rate?" in refused(
         run(command(*STUB, "--learning_rat=1"))
@@ -276,6 +277,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
 
+@pytest.mark.slow
 def test_a_folder_that_is_read_only_is_said(command):
     with tempfile.TemporaryDirectory() as parent:  # pytest's own folders are closed to others
         os.chmod(parent, 0o555)
@@ -285,6 +287,7 @@ def test_a_folder_that_is_read_only_is_said(command):
         assert os.listdir(parent) == []
 
 
+@pytest.mark.slow
 def test_a_file_size_limit_is_said_and_what_was_saved_stays(command, resume, tmp_path):
     def limited():
         resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000))
