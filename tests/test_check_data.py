@@ -1,6 +1,4 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-import os
-
 import pytest
 import stub_films
 from PIL import Image
@@ -8,8 +6,6 @@ from script_run import run_script
 
 from sqair.data import own_videos
 from sqair.data.frames import Framing
-
-ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
 @pytest.mark.slow

@@ -1,13 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-import os
-
 import numpy as np
 import pytest
 from script_run import run_script
 
 from sqair.data import mot, video_files
-
-ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
 @pytest.mark.slow

@@ -22,7 +22,6 @@ from script_run import STUB_MODEL, run_script
 from sqair.data import mnist, moving_mnist
 from sqair.evaluation.evaluations import Evaluations
 
-TESTS = os.path.dirname(os.path.abspath(__file__))
 FRAMES, VALID = 4, 6
 
 
