@@ -35,7 +35,7 @@ def main(flags):
 
     folder = runs.find(flags.results_dir, flags.run_name, flags.run)
     store = evaluations.Evaluations(flags.evaluations or folder)
-    entry = report.choose(store.entries(), flags.entry)
+    entry = evaluations.choose(store.entries(), flags.entry)
     sections = []
     if flags.cases:
         changes = run_flags.changes_of(flags)

@@ -16,7 +16,10 @@ def entry(**changes):
             mean=mean, standard_error=0.25, by_frame=by_frame, by_frame_error=[0.5] * FRAMES
         )
     scores = {
-        kind: {name: 10.0 * i + j for j, name in enumerate(evaluations.TRACKING)}
+        kind: dict(
+            {name: 10.0 * i + j for j, name in enumerate(evaluations.TRACKING)},
+            mota_by_frame=[None, 0.5 + i, 0.75, 0.25],
+        )
         for i, kind in enumerate(evaluations.BOXES, 1)
     }
     request = evaluations.Request("model-7", 7, "w123", "d456", "valid", 1234, FRAMES, 5, 0, 99)

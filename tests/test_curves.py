@@ -7,7 +7,7 @@ import stub_evaluation
 from script_run import run_script
 
 from sqair.errors import UserError
-from sqair.evaluation import curves, visualization
+from sqair.evaluation import curves, evaluations, visualization
 
 METRICS = """step,source,normalised_iwae,num_step_acc
 100,batch,1,0.1
@@ -49,14 +49,30 @@ def test_the_curve_of_a_model_is_read_like_the_metrics_of_a_run(tmp_path):
 
 def test_an_evaluation_is_drawn_frame_by_frame_with_its_errors():
     entry = stub_evaluation.entry()
-    entry["estimates"]["kl"]["by_frame"][1] = None
-    for names in (["normalised_iwae"], ["data_ll", "kl"]):
-        axes = curves.frames_panel(entry, names).axes[0]
-        for line, band, name in zip(axes.get_lines(), axes.collections, names):
-            values = np.array(entry["estimates"][name]["by_frame"], float)
-            np.testing.assert_array_equal(line.get_xydata(), np.stack([[1, 2, 3, 4], values], 1))
-            ys = np.concatenate([path.vertices[:, 1] for path in band.get_paths()])
-            assert (ys.min(), ys.max()) == (np.nanmin(values) - 1, np.nanmax(values) + 1)
+    entry["estimates"]["num_prop_steps"]["by_frame"][1] = None
+    drawn = [["normalised_iwae"], ["num_steps", "num_prop_steps", "num_disc_steps"]]
+    drawn.append(["num_step_acc", "visible_step_acc"])
+    panels = curves.frame_panels(entry)
+    together = curves.frames_figure(entry, "mine").axes
+    assert len(panels) == len(together) == 4
+    for names, panel, shared in zip(drawn, panels, together):
+        for axes in (curves.frame_figure(panel).axes[0], shared):
+            assert len(axes.get_lines()) == len(names)
+            for line, band, name in zip(axes.get_lines(), axes.collections, names):
+                values = np.array(entry["estimates"][name]["by_frame"], float)
+                np.testing.assert_array_equal(line.get_xydata(), np.stack([[1, 2, 3, 4], values], 1))
+                ys = np.concatenate([path.vertices[:, 1] for path in band.get_paths()])
+                assert (ys.min(), ys.max()) == (np.nanmin(values) - 1, np.nanmax(values) + 1)
+    tracking = together[3].get_lines()[0].get_ydata()
+    np.testing.assert_array_equal(tracking, [np.nan, 1.5, 0.75, 0.25])
+
+
+def test_without_annotations_neither_counts_nor_tracks_are_drawn():
+    entry = stub_evaluation.entry()
+    entry["objects"] = None
+    for name in ("num_step_acc", "visible_step_acc"):
+        del entry["estimates"][name]
+    assert [panel.title for panel in curves.frame_panels(entry)] == ["Bound", "Objects"]
 
 
 def test_lines_are_told_apart(run):
@@ -87,3 +103,20 @@ def test_the_script_writes_a_png(run, tmp_path):
     status, _, errors = call(f"--runs={run},{run}", "--labels=a")
     assert status == 2 and errors.startswith("--labels has 1 names for 2 --runs") and errors.count("\n") == 1
     assert call()[0] == 2
+
+
+@pytest.mark.slow
+def test_the_script_draws_an_evaluation(tmp_path):
+    def call(*flags):
+        return run_script("plot_evaluation.py", *flags)
+
+    entry, output = stub_evaluation.entry(), str(tmp_path / "x.png")
+    evaluations.Evaluations(str(tmp_path)).add(entry)
+    assert call(f"--evaluations={tmp_path}", f"--output={output}") == (0, f"Look at {output}\n", "")
+    with open(output, "rb") as file:
+        assert file.read(4) == b"\x89PNG"
+    del entry["objects"]["tight"]["mota_by_frame"]
+    evaluations.Evaluations(str(tmp_path)).add(entry)
+    status, _, errors = call(f"--evaluations={tmp_path}")
+    assert status == 2 and "is damaged or of another version" in errors and errors.count("\n") == 1
+    assert call(f"--evaluations={tmp_path / 'none'}")[0] == 2

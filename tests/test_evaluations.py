@@ -5,6 +5,7 @@ import os
 
 import numpy as np
 import pytest
+import stub_evaluation
 from stub_model import StubDataset, StubModel, T
 from test_evaluator import SETTINGS, VALUES
 
@@ -179,3 +180,12 @@ def test_titles_are_of_what_is_summarised():
 def _zeros():
     shapes = [(2, 2)] * 8 + [(2, 2, 3)] + [(2, 2)] * 2
     return sequence_statistics.SequenceStatistics(*map(np.zeros, shapes))
+
+
+def test_the_last_evaluation_is_taken_or_one_by_number():
+    entries = [stub_evaluation.entry(), dict(stub_evaluation.entry(), checkpoint="model-9")]
+    assert evaluations.choose(entries) is entries[1] and evaluations.choose(entries, 1) is entries[0]
+    with pytest.raises(UserError, match="`entry=3` is refused: .* 1: model-7, 1234 valid .*; 2: model-9"):
+        evaluations.choose(entries, 3)
+    with pytest.raises(UserError, match="call scripts/evaluate.py first"):
+        evaluations.choose([])

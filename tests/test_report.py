@@ -84,13 +84,13 @@ def test_it_is_whole_in_itself_and_runs_nothing():
     assert {tag for tag, _ in page.tags}.isdisjoint({"script", "link", "iframe", "object", "form", "a"})
     assert not [name for _, attributes in page.tags for name in attributes if name.startswith("on")]
     pictures = page.all("img")
-    assert len(pictures) == 3 + 2 + 1 and all(len(picture["alt"]) > 20 for picture in pictures)
+    assert len(pictures) == 4 + 2 + 1 and all(len(picture["alt"]) > 20 for picture in pictures)
     for picture in pictures:
         head, content = picture["src"].split(",")
         assert head == "data:image/png;base64"
         Image.open(io.BytesIO(base64.b64decode(content))).verify()
     assert "IWAE bound from 99.5 to 100.5" in pictures[0]["alt"]
-    assert "from 400 after 100 updates to 500 after 2,000" in pictures[3]["alt"]
+    assert "from 400 after 100 updates to 500 after 2,000" in pictures[4]["alt"]
     assert page.all("html") == [{"lang": "en"}] and "default-src 'none'" in text
     assert all("scope" in attributes for attributes in page.all("th"))
 
@@ -147,15 +147,6 @@ def test_what_is_not_annotated_is_not_judged():
     assert "no objects are annotated to count" in page and "right count" not in page
 
 
-def test_the_last_evaluation_is_taken_or_one_by_number():
-    entries = [stub_evaluation.entry(), dict(stub_evaluation.entry(), checkpoint="model-9")]
-    assert report.choose(entries) is entries[1] and report.choose(entries, 1) is entries[0]
-    with pytest.raises(UserError, match="`entry=3` is refused: .* 1: model-7, 1234 valid .*; 2: model-9"):
-        report.choose(entries, 3)
-    with pytest.raises(UserError, match="call scripts/evaluate.py first"):
-        report.choose([])
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("width", [400, 1200])
 def test_in_a_browser_all_is_shown_and_nothing_overflows(tmp_path, width):
@@ -180,7 +171,7 @@ def test_in_a_browser_all_is_shown_and_nothing_overflows(tmp_path, width):
     )
     seen = browser.dump(page.as_uri(), f"--window-size={width + 200},1200")
     found = json.loads(html.unescape(re.search(r"<pre id=\"found\">(.*?)</pre>", seen, re.S).group(1)))
-    assert found["images"] == found["loaded"] == 6
+    assert found["images"] == found["loaded"] == 7
     assert found["beyond"] == [] and found["scroll"] <= found["width"] and found["width"] > width - 20
     assert found["ground"] == "rgb(255, 255, 255)"
     for shown in ("100.0 ± 0.2 nats per frame", "99.5", "1,234", "mostly lost", "Sequence 5"):

@@ -134,7 +134,8 @@ def test_nothing_at_all(seq_len, batch_size):
             np.zeros(frames + (m,)),
         )
         check(found, mota=math.nan, motp=math.nan, idf1=math.nan, misses=0, false_positives=0, switches=0)
-        assert all(type(value) is (float if i < 3 else int) for i, value in enumerate(found))
+        assert all(type(value) is (float if i < 3 else int) for i, value in enumerate(found[:-1]))
+        np.testing.assert_array_equal(found.mota_by_frame, [math.nan] * seq_len)
 
 
 def test_no_objects_and_no_predictions():
@@ -170,8 +171,9 @@ def pairings(rows, columns):
 
 
 def clear_mot_by_loops(overlap, ids, iou):
-    """Misses, false positives, switches and the overlaps of the pairs of one sequence."""
+    """Misses, false positives, switches, the overlaps of the pairs, and mistakes in each frame of one sequence."""
     misses = surplus = switches = 0
+    mistakes = []
     last, overlaps = {}, []
     for t, (slots, objects) in enumerate(overlap["present"]):
         allowed = {
@@ -189,7 +191,8 @@ def clear_mot_by_loops(overlap, ids, iou):
         last.update((m, ids[t, n]) for n, m in kept + new)
         overlaps += [allowed[pair] for pair in kept + new]
         misses, surplus = misses + len(objects) - len(kept + new), surplus + len(slots) - len(kept + new)
-    return misses, surplus, switches, overlaps
+        mistakes.append(misses + surplus + switches)
+    return misses, surplus, switches, overlaps, np.diff(mistakes, prepend=0)
 
 
 def identity_hits_by_loops(overlap, ids, iou):
@@ -205,7 +208,7 @@ def identity_hits_by_loops(overlap, ids, iou):
 @pytest.mark.parametrize("seed", range(8))
 def test_scores_agree_with_loops_over_every_pairing(seed):
     scene = boxes, presence, ids, true_boxes, true_presence = random_scene(np.random.RandomState(seed))
-    misses, surplus, switches, overlaps, hits = 0, 0, 0, [], 0
+    misses, surplus, switches, overlaps, hits, by_frame = 0, 0, 0, [], 0, np.zeros(5)
     for b in range(boxes.shape[1]):
         overlap = {
             "iou": np.array(
@@ -219,14 +222,15 @@ def test_scores_agree_with_loops_over_every_pairing(seed):
             ],
         }
         of_one = clear_mot_by_loops(overlap, ids[:, b], 0.4)
-        misses, surplus, switches, overlaps = (
-            x + y for x, y in zip((misses, surplus, switches, overlaps), of_one)
+        misses, surplus, switches, overlaps, by_frame = (
+            x + y for x, y in zip((misses, surplus, switches, overlaps, by_frame), of_one)
         )
         hits += identity_hits_by_loops(overlap, ids[:, b], 0.4)
     found = track(*scene, iou=0.4)
     check(found, misses=misses, false_positives=surplus, switches=switches, motp=np.mean(overlaps))
     check(found, mota=1 - (misses + surplus + switches) / true_presence.sum())
     check(found, idf1=2 * hits / (true_presence.sum() + presence.sum()))
+    np.testing.assert_allclose(found.mota_by_frame, 1 - by_frame / true_presence.sum(axis=(1, 2)))
     assert switches and misses and surplus
 
 
@@ -235,9 +239,9 @@ def test_sequences_are_pooled_some_at_a_time(monkeypatch):
     found = track(*scene)
     for size in (1, 2):
         monkeypatch.setattr(tracking, "_SEQUENCES_AT_ONCE", size)
-        np.testing.assert_allclose(track(*scene), found)
+        np.testing.assert_allclose(np.hstack(track(*scene)), np.hstack(found))
     each = [track(*[x[:, b : b + 1] for x in scene]) for b in range(5)]
-    for name in tracking.TrackingScores._fields[3:]:
+    for name in tracking.TrackingScores._fields[3:-1]:
         assert getattr(found, name) == sum(getattr(one, name) for one in each), name
 
 

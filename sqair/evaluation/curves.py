@@ -2,6 +2,8 @@
 """Figures of numbers: validation against updates, a line for each run, and an evaluation frame by frame."""
 
 import os
+from collections import OrderedDict
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -9,7 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from sqair.errors import UserError
-from sqair.evaluation.evaluations import TITLES
+from sqair.evaluation import evaluations
+from sqair.evaluation.evaluations import COUNTED, TITLES
 from sqair.training.reporting import VALID, read_metrics
 
 BOUND, ACCURACY, OBJECTS = "normalised_iwae", "num_step_acc", "num_steps"
@@ -17,6 +20,13 @@ MOST_RUNS = 10  # that colours tell apart
 # Told apart with red-green blindness too; a second set of line styles doubles them.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#444444")
 STYLES = ("-", "--")
+# What is drawn over frames, one panel each: its title, and quantities of one unit.
+_OVER_FRAMES = (
+    ("Bound", ("normalised_iwae",)),
+    ("Objects", ("num_steps", "num_prop_steps", "num_disc_steps")),
+    ("Right counts", ("num_step_acc", "visible_step_acc")),
+)
+_MOST_MARKED = 20  # frames with a dot each
 
 
 def read(path):
@@ -93,46 +103,109 @@ def training_panel(rows, name):
         A matplotlib `Figure`, small enough for a phone.
     """
     figure, axes = _small_figure()
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     _draw_training(axes, name, {"": rows})
     axes.set_ylabel("\n".join(TITLES[name]), fontsize=9)
     figure.tight_layout()
     return figure
 
 
-def frames_panel(entry, names):
-    """Numbers of an evaluation for each frame, with two standard errors on both sides.
+class FramePanel(NamedTuple):
+    """Numbers of an evaluation for each of its frames, of one unit."""
+
+    title: str
+    unit: str
+    lines: OrderedDict  # label -> pair of arrays [T]: means and standard errors, NaN where there is none
+
+
+def frame_panels(entry):
+    """What an evaluation says of each frame: the bound, and of what is annotated, counts and tracking.
 
     Args:
         entry: dict as of `evaluations.evaluate`.
-        names: list of str, keys of `evaluations.TITLES` with the same unit.
 
     Returns:
-        A matplotlib `Figure`, small enough for a phone.
+        List of `FramePanel`.
+
+    Raises:
+        KeyError, TypeError, ValueError: if the entry lacks something or has numbers of other frames.
     """
+    panels = []
+    for title, names in _OVER_FRAMES:
+        if names[0] not in COUNTED or names[0] in entry["estimates"]:
+            estimates = [entry["estimates"][name] for name in names]
+            lines = [
+                tuple(_by_frame(e[key], entry) for key in ("by_frame", "by_frame_error")) for e in estimates
+            ]
+            labels = [TITLES[name][0] for name in names]
+            panels.append(FramePanel(title, TITLES[names[0]][1], OrderedDict(zip(labels, lines))))
+    if entry["objects"]:
+        scores = _by_frame(entry["objects"]["tight"]["mota_by_frame"], entry)
+        lines = OrderedDict([("tight boxes", (scores, np.full_like(scores, np.nan)))])
+        panels.append(FramePanel("Tracking", "MOTA", lines))
+    return panels
+
+
+def frame_figure(panel):
+    """A `FramePanel` with two standard errors on both sides: a matplotlib `Figure`, small enough for a phone."""
     figure, axes = _small_figure()
-    frames = np.arange(1, entry["frames"] + 1)
-    for name, colour in zip(names, COLOURS):
-        estimate = entry["estimates"][name]
-        mean, error = (
-            np.array(estimate[key], np.float64)  # None, of what is not finite, becomes NaN
-            for key in ("by_frame", "by_frame_error")
-        )
-        axes.plot(frames, mean, color=colour, linewidth=1.5, marker=".", label=TITLES[name][0])
-        axes.fill_between(frames, mean - 2 * error, mean + 2 * error, color=colour, alpha=0.25, linewidth=0)
-    axes.set_xlabel("frame")
-    axes.set_ylabel(TITLES[names[0]][1] if len(names) > 1 else "\n".join(TITLES[names[0]]), fontsize=9)
-    _tidy(axes)
-    if len(names) > 1:
-        axes.legend(frameon=False, fontsize=8)
+    _draw_frames(axes, panel)
     figure.tight_layout()
     return figure
+
+
+def frames_figure(entry, title=""):
+    """All of `frame_panels` side by side.
+
+    Args:
+        entry: dict as of `evaluations.evaluate`.
+        title: str.
+
+    Returns:
+        A matplotlib `Figure`.
+
+    Raises:
+        UserError: if the entry is damaged.
+    """
+    with evaluations.reading(entry):
+        shown = frame_panels(entry)
+    figure = Figure(figsize=(3.6 * len(shown), 3.0), dpi=100, facecolor="white")
+    FigureCanvasAgg(figure)
+    for i, panel in enumerate(shown):
+        _draw_frames(figure.add_subplot(1, len(shown), i + 1), panel)
+    if title:
+        figure.suptitle(title, fontsize=11)
+    figure.tight_layout()
+    return figure
+
+
+def _draw_frames(axes, panel):
+    for (label, (mean, error)), colour in zip(panel.lines.items(), COLOURS):
+        frames = np.arange(1, len(mean) + 1)
+        marker = "." if len(mean) <= _MOST_MARKED else None
+        axes.plot(frames, mean, color=colour, linewidth=1.5, marker=marker, label=label)
+        axes.fill_between(frames, mean - 2 * error, mean + 2 * error, color=colour, alpha=0.25, linewidth=0)
+    axes.set_xlabel("frame")
+    axes.set_ylabel(
+        "\n".join([*panel.lines, panel.unit]) if len(panel.lines) == 1 else panel.unit, fontsize=9
+    )
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    _tidy(axes)
+    if len(panel.lines) > 1:
+        axes.legend(frameon=False, fontsize=8)
+
+
+def _by_frame(values, entry):
+    """Array `[T]`; None, of what is not finite, becomes NaN."""
+    if len(values) != entry["frames"]:
+        raise ValueError(f"{len(values)} numbers for {entry['frames']} frames")
+    return np.array(values, np.float64)
 
 
 def _small_figure():
     figure = Figure(figsize=(4.2, 3.0), dpi=150, facecolor="white")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot(1, 1, 1)
-    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     return figure, axes
 
 

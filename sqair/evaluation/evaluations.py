@@ -6,6 +6,7 @@ evaluation.csv          the same, a row for each number
 evaluation.partial.npz  what is known of an evaluation that is not complete
 """
 
+import contextlib
 import csv
 import json
 import math
@@ -106,6 +107,36 @@ def make_request(evaluator, checkpoint, parts, split, num_sequences=0, seq_len=0
         seed=settings.seed,
         tracked=min(tracked, num_sequences or data.num_sequences) if data.max_objects else 0,
     )
+
+
+@contextlib.contextmanager
+def reading(entry):
+    """Within it, an entry that lacks something or holds what is no number raises a `UserError`."""
+    try:
+        yield
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+        raise UserError(
+            f"The evaluation of {entry.get('checkpoint')!r} is damaged or of another version"
+            f" ({type(error).__name__}: {error}); remove it from {JSON} and evaluate anew."
+        ) from None
+
+
+def choose(entries, number=None):
+    """One of the entries of a folder, by its number from 1; the last by default.
+
+    Raises:
+        UserError: if there is none.
+    """
+    if not entries:
+        raise UserError("Nothing was evaluated yet; call scripts/evaluate.py first.")
+    if number is not None and not 1 <= number <= len(entries):
+        known = "; ".join(
+            f"{i}: {e['checkpoint']}, {e['sequences']} {e['split']} sequences of {e['frames']} frames,"
+            f" K = {e['particles']}"
+            for i, e in enumerate(entries, 1)
+        )
+        raise UserError(f"`entry={number}` is refused: there are these evaluations: {known}.")
+    return entries[-1 if number is None else number - 1]
 
 
 def parts_of(k_particles, at_once):

@@ -7,19 +7,12 @@ from typing import NamedTuple
 
 import jinja2
 
-from sqair.errors import UserError
 from sqair.evaluation import curves, evaluations, visualization
-from sqair.evaluation.evaluations import BOXES, COUNTED, IOU, TITLES, TRACKING
+from sqair.evaluation.evaluations import BOXES, IOU, TITLES, TRACKING
 
 _FOLDER = os.path.dirname(os.path.abspath(__file__))
 _SCORES = dict(
     TRACKING, false_positives="false positives", mostly_tracked="mostly tracked", mostly_lost="mostly lost"
-)
-# What is drawn over frames, one plot each: its title, and quantities of one unit.
-_OVER_FRAMES = (
-    ("Bound", ("normalised_iwae",)),
-    ("Objects", ("num_steps", "num_prop_steps", "num_disc_steps")),
-    ("Right counts", ("num_step_acc", "visible_step_acc")),
 )
 
 
@@ -56,7 +49,7 @@ def render(entry, title, sections=(), training=None):
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_FOLDER), autoescape=True, undefined=jinja2.StrictUndefined
     )
-    try:
+    with evaluations.reading(entry):
         content = {
             "title": title,
             "summary": _summary(entry),
@@ -77,31 +70,8 @@ def render(entry, title, sections=(), training=None):
                 },
             ],
         }
-    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
-        raise UserError(
-            f"The evaluation of {entry.get('checkpoint')!r} is damaged ({type(error).__name__}: {error}); remove it"
-            f" from {evaluations.JSON} and evaluate anew."
-        ) from None
     strips = [dict(s._asdict(), pictures=list(map(_strip, s.strips))) for s in sections]
     return environment.get_template("report.html").render(content, strips=strips)
-
-
-def choose(entries, number=None):
-    """One of the entries of a folder, by its number from 1; the last by default.
-
-    Raises:
-        UserError: if there is none.
-    """
-    if not entries:
-        raise UserError("Nothing was evaluated yet; call scripts/evaluate.py first.")
-    if number is not None and not 1 <= number <= len(entries):
-        known = "; ".join(
-            f"{i}: {e['checkpoint']}, {e['sequences']} {e['split']} sequences of {e['frames']} frames,"
-            f" K = {e['particles']}"
-            for i, e in enumerate(entries, 1)
-        )
-        raise UserError(f"`entry={number}` is refused: there are these evaluations: {known}.")
-    return entries[-1 if number is None else number - 1]
 
 
 def _summary(entry):
@@ -168,16 +138,12 @@ def _confusions(entry):
 
 
 def _frame_plots(entry):
-    for title, names in _OVER_FRAMES:
-        if names[0] in COUNTED and names[0] not in entry["estimates"]:  # nothing is annotated
-            continue
-        ends = [entry["estimates"][name]["by_frame"] for name in names]
+    for panel in curves.frame_panels(entry):
         told = "; ".join(
-            f"{TITLES[name][0]} from {_number(values[0], '.4g')} to {_number(values[-1], '.4g')}"
-            for name, values in zip(names, ends)
+            f"{label} from {mean[0]:.4g} to {mean[-1]:.4g}" for label, (mean, _) in panel.lines.items()
         )
-        alt = f"{title} over the {entry['frames']} frames, {TITLES[names[0]][1]}: {told}."
-        yield _picture(visualization.to_png(curves.frames_panel(entry, names)), alt)
+        alt = f"{panel.title} over the {entry['frames']} frames, {panel.unit}: {told}."
+        yield _picture(visualization.to_png(curves.frame_figure(panel)), alt)
 
 
 def _training_plots(rows):

@@ -37,6 +37,7 @@ class TrackingScores(NamedTuple):
     trajectories: int  # objects to find, counted once in a sequence
     mostly_tracked: int  # of those, how many are paired in at least 0.8 of their frames
     mostly_lost: int  # and how many in less than 0.2 of them
+    mota_by_frame: list  # of T floats: MOTA of each frame alone, NaN where there are no objects
 
 
 def track(boxes, presence, object_ids, true_boxes, true_presence, ignored=None, iou=0.5):
@@ -75,16 +76,17 @@ def track(boxes, presence, object_ids, true_boxes, true_presence, ignored=None, 
     pairs = metrics.pairwise_overlap(boxes, presence, true_boxes, true_presence, iou)
     distances = np.swapaxes(np.where(pairs > 0, 1.0 - pairs, np.nan), -1, -2)  # objects in rows
     host = motmetrics.metrics.create()
-    partials = [
-        host.compute(
-            _accumulate(object_ids[:, some], presence[:, some], true_presence[:, some], distances[:, some]),
-            metrics=_POOLED,
-            return_dataframe=False,
-            return_cached=True,
+    partials, mistakes = [], np.zeros(len(presence), np.int64)
+    for some in _blocks(presence.shape[1]):
+        events = _accumulate(
+            object_ids[:, some], presence[:, some], true_presence[:, some], distances[:, some]
         )
-        for some in _blocks(presence.shape[1])
-    ]
-    return _scores(host.compute_overall(partials, metrics=_POOLED, return_dataframe=False))
+        partials.append(host.compute(events, metrics=_POOLED, return_dataframe=False, return_cached=True))
+        mistakes += _mistakes(events, len(presence))
+    objects = np.sum(true_presence, axis=(1, 2))
+    by_frame = np.where(objects > 0, 1.0 - mistakes / np.maximum(objects, 1), np.nan)
+    pooled = host.compute_overall(partials, metrics=_POOLED, return_dataframe=False)
+    return _scores(pooled, by_frame.tolist())
 
 
 def _blocks(num_sequences):
@@ -105,7 +107,14 @@ def _accumulate(object_ids, presence, true_presence, distances):
     return accumulator
 
 
-def _scores(pooled):
+def _mistakes(accumulator, num_frames):
+    """`[T]` misses, false positives and switches in each frame, of sequences one after the other."""
+    events = accumulator.mot_events
+    wrong = events[events["Type"].isin(["MISS", "FP", "SWITCH"])].index.get_level_values("FrameId")
+    return np.bincount(np.asarray(wrong, np.int64) % max(num_frames, 1), minlength=num_frames)
+
+
+def _scores(pooled, mota_by_frame):
     objects = int(pooled["num_objects"])
     return TrackingScores(
         mota=float(pooled["mota"]) if objects else float("nan"),
@@ -119,6 +128,7 @@ def _scores(pooled):
         trajectories=int(pooled["num_unique_objects"]),
         mostly_tracked=int(pooled["mostly_tracked"]),
         mostly_lost=int(pooled["mostly_lost"]),
+        mota_by_frame=mota_by_frame,
     )
 
 
