@@ -24,6 +24,8 @@ def test_a_good_training_is_not_spoken_of():
 @pytest.mark.parametrize(
     "wrong, words",
     [
+        # a training on small digits with `disc_step_bias=1` that never found any
+        (dict(raw_num_steps=0.053, raw_num_prop_steps=0.024), ["nothing is found", "0.05 objects"]),
         (dict(raw_num_steps=0.001, raw_num_prop_steps=0.0), ["nothing is found", "`disc_step_bias`"]),
         (dict(raw_num_steps=3.0, raw_num_prop_steps=2.0), ["all slots are always full", "`disc_step_bias`"]),
         (dict(raw_num_steps=1.5, raw_num_prop_steps=0.01), ["nothing is propagated", "`learning_rate`"]),

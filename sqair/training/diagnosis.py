@@ -4,7 +4,8 @@
 import numpy as np
 
 WINDOW = 10  # reports that are looked at together
-NOTHING = 0.02  # objects per frame that count as none
+NOTHING = 0.1  # objects per frame that count as none; a model that finds nothing still tries some now and then
+NONE_KEPT = 0.02  # share of the objects that counts as none of them
 FULL = 0.98  # share of the slots that counts as all
 FALL = 30.0  # nats per frame by which the bound may lie below what it was
 
@@ -54,7 +55,7 @@ class Diagnosis:
         symptoms = {
             NOTHING_FOUND: found < NOTHING,
             ALWAYS_FULL: found > FULL * self._n_steps,
-            NOT_PROPAGATED: self._seq_len > 1 and found > 10 * NOTHING and kept < NOTHING * found,
+            NOT_PROPAGATED: self._seq_len > 1 and found > 2 * NOTHING and kept < NONE_KEPT * found,
             BOUND_FALLS: bound < self._best - FALL,
         }
         here = {text for text, holds in symptoms.items() if holds}
