@@ -45,7 +45,7 @@ def main(flags):
         )
     from tqdm import tqdm
 
-    from sqair.evaluation import evaluations, evaluator
+    from sqair.evaluation import evaluations, evaluator, quantities
     from sqair.training import checkpoints
 
     folder = runs.find(flags.results_dir, flags.run_name, flags.run)
@@ -73,7 +73,7 @@ def main(flags):
         with tqdm(total=request.sequences, unit="sequence", dynamic_ncols=True, disable=None) as bar:
             entries.append(evaluations.evaluate(model, request, parts, store, bar))
         if not flags.json:
-            print(evaluations.table(entries[-1]), flush=True)
+            print(quantities.table(entries[-1]), flush=True)
     if flags.json:
         print(json.dumps(entries, indent=2))
 

@@ -10,7 +10,7 @@ from stub_model import StubDataset, StubModel, T
 from test_evaluator import SETTINGS, VALUES
 
 from sqair.errors import UserError
-from sqair.evaluation import evaluations, sequence_statistics
+from sqair.evaluation import evaluations, quantities, sequence_statistics
 from sqair.evaluation.evaluator import Evaluator
 from sqair.training.checkpoints import Checkpoint
 
@@ -125,7 +125,7 @@ def test_files_hold_every_evaluation(evaluator, store):
     evaluations.evaluate(evaluator, request(evaluator, seq_len=2, num_sequences=1), 1, store, Bar())
     with open(os.path.join(store.folder, evaluations.CSV)) as file:
         rows = list(csv.DictReader(file))
-    assert len(rows) == 2 * (len(evaluations.TITLES) + 2)
+    assert len(rows) == 2 * (len(quantities.TITLES) + 2)
     long = [row for row in rows if row["sequences"] == "7"]
     found = {row["name"]: row for row in long}
     assert float(found["iwae"]["mean"]) == pytest.approx(T * float(found["normalised_iwae"]["mean"]))
@@ -142,15 +142,6 @@ def test_more_than_there_is_is_refused(evaluator, options, most):
         request(evaluator, **options)
 
 
-def test_a_table_states_particles_and_units(evaluator, store):
-    text = evaluations.table(evaluations.evaluate(evaluator, request(evaluator), 1, store, Bar()))
-    assert text.startswith(f"model-5 after 5 updates: 7 valid sequences of {T} frames, K = 2")
-    assert "IWAE bound, nats per sequence" in text and "IWAE bound, nats per frame" in text
-    assert all(title in text for title, _ in evaluations.TITLES.values())
-    unknown = evaluations.evaluate(evaluator, request(evaluator, step=None), 1, store, Bar())
-    assert "after an unknown number of updates" in evaluations.table(unknown)
-
-
 def test_tracking_is_scored_where_objects_are_annotated(evaluator, store):
     entry = evaluations.evaluate(evaluator, request(evaluator, tracked=3), 1, store, Bar())
     seen = evaluator.predict("valid", 3)
@@ -159,8 +150,6 @@ def test_tracking_is_scored_where_objects_are_annotated(evaluator, store):
         scores["objects"] == seen.true_presence.sum() and scores["predictions"] == 0
     )  # the stub draws no glimpse
     assert scores["mota"] == 0 and scores["motp"] is None
-    text = evaluations.table(entry)
-    assert "tracking, 3 sequences, IoU at least 0.5" in text and "undefined" in text
     assert store.find(request(evaluator, tracked=3)) == json.loads(json.dumps(entry))
     assert (
         request(evaluator, tracked=99).tracked == 7
@@ -174,7 +163,7 @@ def test_tracking_is_scored_where_objects_are_annotated(evaluator, store):
 
 
 def test_titles_are_of_what_is_summarised():
-    assert set(evaluations.TITLES) == set(sequence_statistics.summarise(_zeros(), 1))
+    assert set(quantities.TITLES) == set(sequence_statistics.summarise(_zeros(), 1))
 
 
 def _zeros():

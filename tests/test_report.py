@@ -14,7 +14,7 @@ from PIL import Image
 
 from sqair.errors import UserError
 from sqair.evaluation import report
-from sqair.evaluation.evaluations import TITLES
+from sqair.evaluation.quantities import TITLES
 
 HOSTILE = "<script>alert(1)</script>\"'&{{ 7 * 7 }}"
 TRAINING = [

@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 
 from sqair.errors import UserError
 from sqair.evaluation import evaluations
-from sqair.evaluation.evaluations import COUNTED, TITLES
+from sqair.evaluation.quantities import COUNTED, TITLES
 from sqair.training.reporting import VALID, read_metrics
 
 BOUND, ACCURACY, OBJECTS = "normalised_iwae", "num_step_acc", "num_steps"
@@ -97,7 +97,7 @@ def training_panel(rows, name):
 
     Args:
         rows: as of `read`.
-        name: str, a key of the rows and of `evaluations.TITLES`.
+        name: str, a key of the rows and of `quantities.TITLES`.
 
     Returns:
         A matplotlib `Figure`, small enough for a phone.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Evaluations of checkpoints: carried out, resumed where they were cut, kept in a folder, and shown as tables.
+"""Evaluations of checkpoints: carried out, resumed where they were cut, kept in a folder.
 
 evaluation.json         what was found, one entry for each checkpoint and way of evaluating
 evaluation.csv          the same, a row for each number
@@ -19,50 +19,14 @@ from typing import NamedTuple
 import numpy as np
 
 from sqair.errors import UserError
-from sqair.evaluation import sequence_statistics
-from sqair.evaluation.object_report import object_report
+from sqair.evaluation import quantities, sequence_statistics
+from sqair.evaluation.object_report import SCORING, object_report
 from sqair.evaluation.sequence_statistics import SequenceStatistics
 from sqair.files import atomic_write
 from sqair.training import checkpoints
 
 JSON, CSV, PARTIAL = "evaluation.json", "evaluation.csv", "evaluation.partial.npz"
 KEEP_SECONDS = 60.0  # between copies of what is known
-PER_FRAME, PER_SEQUENCE = "nats per frame", "nats per sequence"
-TITLES = OrderedDict(
-    normalised_iwae=("IWAE bound", PER_FRAME),
-    normalised_vae=("ELBO", PER_FRAME),
-    data_ll=("log-likelihood", PER_FRAME),
-    kl=("KL divergence", PER_FRAME),
-    mse=("squared error", "mean over pixels"),
-    ess=("effective sample size", "particles"),
-    num_steps=("objects", "per frame"),
-    num_disc_steps=("discoveries", "per frame"),
-    num_prop_steps=("propagations", "per frame"),
-    num_step_acc=("right count of all objects", "share of frames"),
-    visible_step_acc=("right count of visible objects", "share of frames"),
-)
-
-COUNTED = ("num_step_acc", "visible_step_acc")  # only where objects are annotated
-
-
-IOU = 0.5  # least intersection over union of a tracked object with its box
-BOXES = OrderedDict(
-    tight="tight",
-    tight_plain="tight, all objects demanded",
-    glimpse="glimpses",
-    glimpse_plain="glimpses, all objects demanded",
-)
-TRACKING = OrderedDict(
-    mota="MOTA",
-    idf1="IDF1",
-    motp="mean IoU",
-    switches="switches",
-    misses="misses",
-    false_positives="false pos.",
-    objects="objects",
-    mostly_tracked="mostly tr.",
-    mostly_lost="m. lost",
-)
 
 
 class Request(NamedTuple):
@@ -78,6 +42,7 @@ class Request(NamedTuple):
     particles: int
     seed: int
     tracked: int  # sequences that tracking is scored on, the first ones
+    scoring: int  # version of how that is done; scores of others do not compare
 
 
 def make_request(evaluator, checkpoint, parts, split, num_sequences=0, seq_len=0, tracked=0):
@@ -106,6 +71,7 @@ def make_request(evaluator, checkpoint, parts, split, num_sequences=0, seq_len=0
         particles=settings.k_particles * parts,
         seed=settings.seed,
         tracked=min(tracked, num_sequences or data.num_sequences) if data.max_objects else 0,
+        scoring=SCORING,
     )
 
 
@@ -184,7 +150,7 @@ class Evaluations:
             json.dump({"evaluations": entries}, file, indent=1)
             file.write("\n")
         with atomic_write(self._path(CSV)) as file:
-            csv.writer(file).writerows(_rows(entries))
+            csv.writer(file).writerows(quantities.csv_rows(entries, Request._fields))
 
     def keep(self, request, statistics):
         """Writes down what is known of a request: `SequenceStatistics` of its first sequences."""
@@ -248,7 +214,7 @@ def evaluate(evaluator, request, parts, evaluations, progress):
     entry = _entry(request, sequence_statistics.join_sequences(done))
     if request.tracked:
         entry["objects"] = _plain(
-            object_report(evaluator.predict(request.split, request.tracked, request.frames), IOU)
+            object_report(evaluator.predict(request.split, request.tracked, request.frames), quantities.IOU)
         )
     evaluations.add(entry)
     evaluations.forget()
@@ -260,7 +226,7 @@ def _entry(request, statistics):
     return dict(
         request._asdict(),
         estimates=OrderedDict(
-            (name, _plain(dict(estimates[name]._asdict()))) for name in TITLES if name in estimates
+            (name, _plain(dict(estimates[name]._asdict()))) for name in quantities.TITLES if name in estimates
         ),
         confusion=sequence_statistics.confusion(statistics).tolist(),
         visible_confusion=sequence_statistics.confusion(statistics, visible=True).tolist(),
@@ -281,82 +247,3 @@ def _plain(value):
 
 def _request_of(entry):
     return Request(*(entry[name] for name in Request._fields))
-
-
-def quantities(entry):
-    """What an entry holds, in the order of a table, the bounds per sequence first.
-
-    Args:
-        entry: dict as of `evaluate`.
-
-    Yields:
-        Tuples of name, title, unit, mean, standard error (None of a single sequence), and list by frame.
-    """
-    for name in ("normalised_iwae", "normalised_vae"):
-        estimate, frames = entry["estimates"][name], entry["frames"]
-        error = estimate["standard_error"]
-        sums = np.cumsum(estimate["by_frame"]).tolist()
-        scaled = None if error is None else error * frames
-        yield (
-            name.replace("normalised_", ""),
-            TITLES[name][0],
-            PER_SEQUENCE,
-            estimate["mean"] * frames,
-            scaled,
-            sums,
-        )
-    for name, (title, unit) in TITLES.items():
-        if name in COUNTED and name not in entry["estimates"]:
-            continue
-        estimate = entry["estimates"][name]
-        yield name, title, unit, estimate["mean"], estimate["standard_error"], estimate["by_frame"]
-
-
-def _rows(entries):
-    frames = max(entry["frames"] for entry in entries)
-    yield [
-        *Request._fields,
-        "name",
-        "unit",
-        "mean",
-        "standard_error",
-        *(f"frame_{t + 1}" for t in range(frames)),
-    ]
-    for entry in entries:
-        for name, _, unit, mean, error, by_frame in quantities(entry):
-            yield [*_request_of(entry), name, unit, mean, error, *by_frame]
-
-
-def table(entry):
-    """An entry as text for a terminal."""
-    updates = "an unknown number of" if entry["step"] is None else f"{entry['step']:,}"
-    lines = [
-        f"{entry['checkpoint']} after {updates} updates: {entry['sequences']:,} {entry['split']} sequences of"
-        f" {entry['frames']} frames, K = {entry['particles']:,}",
-        f"  {'':48}{'mean':>10} {'std. error':>11} {'first frame':>12} {'last frame':>12}",
-    ]
-    for _, title, unit, mean, error, by_frame in quantities(entry):
-        shown = "" if error is None else f"{error:.2g}"
-        lines.append(
-            f"  {title + ', ' + unit:48}{mean:>10.5g} {shown:>11} {by_frame[0]:>12.5g} {by_frame[-1]:>12.5g}"
-        )
-    for name, what in (("confusion", "objects"), ("visible_confusion", "visible objects")):
-        if not entry[name]:  # nothing is annotated
-            continue
-        found = [f"found {n}" for n in range(len(entry[name][0]))]
-        lines.append(f"  {'frames with':18}" + "".join(f"{text:>10}" for text in found))
-        for true, row in enumerate(entry[name]):
-            lines.append(f"    {true} {what:14}" + "".join(f"{value:>10.0f}" for value in row))
-    return "\n".join(lines + (_tracking_lines(entry) if entry["objects"] else []))
-
-
-def _tracking_lines(entry):
-    lines = [f"  tracking, {entry['tracked']:,} sequences, IoU at least {IOU}, inside the image"]
-    lines.append("    " + f"{'boxes':30}" + "".join(f"{name:>11}" for name in TRACKING.values()))
-    for kind, title in BOXES.items():
-        scores = entry["objects"][kind]
-        cells = ["undefined" if scores[name] is None else f"{scores[name]:.4g}" for name in TRACKING]
-        lines.append(f"    {title:30}" + "".join(f"{cell:>11}" for cell in cells))
-    ari, videos = (entry["objects"][name] for name in ("foreground_ari", "foreground_ari_videos"))
-    shown = "undefined" if ari is None else f"{ari:.4g}"
-    return [*lines, f"    FG-ARI {shown}, of whole videos, over the {videos} with two objects in sight"]

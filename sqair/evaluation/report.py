@@ -8,7 +8,7 @@ from typing import NamedTuple
 import jinja2
 
 from sqair.evaluation import curves, evaluations, visualization
-from sqair.evaluation.evaluations import BOXES, IOU, TITLES, TRACKING
+from sqair.evaluation.quantities import BOXES, IOU, TITLES, TRACKING, in_order
 
 _FOLDER = os.path.dirname(os.path.abspath(__file__))
 _SCORES = dict(
@@ -54,7 +54,7 @@ def render(entry, title, sections=(), training=None):
             "title": title,
             "summary": _summary(entry),
             "facts": _facts(entry),
-            "quantities": [_quantity(*found) for found in evaluations.quantities(entry)],
+            "quantities": [_quantity(*found) for found in in_order(entry)],
             "tracking": _tracking(entry) if entry["objects"] else None,
             "confusions": list(_confusions(entry)),
             "plots": [
@@ -75,7 +75,7 @@ def render(entry, title, sections=(), training=None):
 
 
 def _summary(entry):
-    (_, _, _, whole, whole_error, _), *_ = evaluations.quantities(entry)
+    (_, _, _, whole, whole_error, _), *_ = in_order(entry)
     bound, right = entry["estimates"]["normalised_iwae"], entry["estimates"].get("num_step_acc")
     text = (
         f"The IWAE bound is {_with_error(bound['mean'], bound['standard_error'], ',.1f')} nats per frame,"

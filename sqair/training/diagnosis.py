@@ -4,7 +4,9 @@
 import numpy as np
 
 WINDOW = 10  # reports that are looked at together
-NOTHING = 0.1  # objects per frame that count as none; a model that finds nothing still tries some now and then
+NOTHING = (
+    0.1  # objects per frame that count as none; a model that finds nothing still tries some now and then
+)
 NONE_KEPT = 0.02  # share of the objects that counts as none of them
 FULL = 0.98  # share of the slots that counts as all
 FALL = 30.0  # nats per frame by which the bound may lie below what it was
