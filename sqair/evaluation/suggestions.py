@@ -19,6 +19,11 @@ _MOST_FOREGROUND = 0.4  # share of pixels; more is no object
 _STD_PER_DEVIATION = 1.4826  # standard deviation of a normal distribution by its median absolute deviation
 _STD_PER_CONTRAST = 0.4  # the digits' output_std, 0.3, by the mean contrast of their pixels, 0.75
 _STD_PER_NOISE = 2.0
+_DIGITS_STD, _DIGITS_ENERGY = 0.3, 66.0  # of moving multi-MNIST, which is learnt with this output_std
+_WEAK, _WEAK_BIAS = (
+    0.8,
+    5,
+)  # share of that energy, below which discovery gives up unless it starts with this bias
 
 
 class Measures(NamedTuple):
@@ -28,6 +33,7 @@ class Measures(NamedTuple):
     noise: float  # standard deviation around that median; objects are too small a part to count
     contrast: float  # mean difference of objects from it
     foreground: float  # share of pixels that belong to objects
+    energy: float  # sum of squares of an object's difference from the ground, over its pixels and channels
     annotated: bool  # whether what follows is of annotated objects, or of connected pieces of foreground
     sizes: Any  # [n, 2] float64 height and width in pixels, of objects wholly on the canvas
     counts: Any  # [T * B] int, objects in each frame
@@ -54,7 +60,9 @@ def measure(images, boxes, presence):
     """
     images = np.asarray(images, np.float32).reshape((-1,) + np.shape(images)[2:])
     median = np.median(images, axis=0)
-    difference = np.abs(images - median).max(-1)  # [n, H, W]
+    difference = np.abs(images - median)
+    squares = np.square(difference).sum(-1)  # [n, H, W]
+    difference = difference.max(-1)
     strongest = np.percentile(difference.max((1, 2)), 90)  # in a frame that shows an object
     foreground = difference > FOREGROUND * strongest if strongest > 0 else np.zeros(difference.shape, bool)
     annotated = boxes.shape[2] > 0
@@ -64,6 +72,7 @@ def measure(images, boxes, presence):
         noise=float(_STD_PER_DEVIATION * np.median(difference)),
         contrast=float(difference[foreground].mean()) if foreground.any() else 0.0,
         foreground=float(foreground.mean()),
+        energy=float(squares[foreground].sum() / max(counts.sum(), 1)),
         annotated=annotated,
         sizes=sizes,
         counts=counts,
@@ -82,7 +91,9 @@ def suggest(measures, image_size):
         found = [Suggestion(flag, None, no_objects) for flag in flags]
     else:
         found = [_scale_prior(measures.sizes, image_size, kind), _slots(measures.counts, kind)]
-    return [*found, Suggestion("output_std", None, trouble) if trouble else _output_std(measures)]
+    if trouble:
+        return [*found, Suggestion("output_std", None, trouble)]
+    return [*found, _output_std(measures), *_discovery(measures)]
 
 
 def remarks(measures):
@@ -168,10 +179,21 @@ def _slots(counts, kind):
 
 
 def _output_std(measures):
-    std = max(_STD_PER_CONTRAST * measures.contrast, _STD_PER_NOISE * measures.noise)
+    as_digits = _DIGITS_STD * np.sqrt(measures.energy / _DIGITS_ENERGY)
+    std = max(min(_STD_PER_CONTRAST * measures.contrast, as_digits), _STD_PER_NOISE * measures.noise)
     return Suggestion(
         "output_std",
         f"{std:.2g}",
-        f"{_STD_PER_CONTRAST:g} of the objects' contrast of {measures.contrast:.2f}, as for digits, and at least twice"
-        f" the ground's noise of {measures.noise:.3f}",
+        f"so that drawing an object is worth as much as a digit ({_DIGITS_STD} x sqrt({measures.energy:.0f} /"
+        f" {_DIGITS_ENERGY:.0f}), brightness squared and summed), at most {_STD_PER_CONTRAST:g} of the contrast of"
+        f" {measures.contrast:.2f}, and at least twice the ground's noise of {measures.noise:.3f}",
     )
+
+
+def _discovery(measures):
+    if measures.energy < _WEAK * _DIGITS_ENERGY:
+        yield Suggestion(
+            "disc_step_bias",
+            str(_WEAK_BIAS),
+            "objects are smaller or dimmer than digits: otherwise discovery may give up before one is drawn well",
+        )
