@@ -25,7 +25,7 @@ def test_sizes_numbers_suggestions_and_a_figure(tmp_path, truth):
     assert (status, err) == (0, "")
     assert "3 sequences of 4 frames of 24x40 pixels, 3 channel(s)." in out and f"Of {number} of them:" in out
     assert (
-        f"--scale_prior={'-1.4,-0.8' if truth else '-1.'}" in out
+        f"--scale_prior={'-2.7,-2.1' if truth else '-2.'}" in out
         and "--n_steps_per_image=1" in out
         and "--output_std=0.2" in out
     )

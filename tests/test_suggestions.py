@@ -47,13 +47,15 @@ def test_size_number_and_contrast_are_found_with_and_without_truth(annotated, ch
     assert measures.contrast == pytest.approx(0.5) and measures.foreground == pytest.approx(2 * 45 / 1200)
     np.testing.assert_array_equal(measures.sizes, [[5, 9]] * 24)
     assert measures.counts.tolist() == [2] * 12
-    assert measures.energy == pytest.approx(45 * 0.5**2 * channels)
+    assert measures.light == pytest.approx(45 * 0.5 * channels**0.5)
     found = suggested(images, boxes[:, :, :slots], presence[:, :, :slots])
     x, y = (float(number) for number in found["scale_prior"][0].split(","))
-    assert x == pytest.approx(np.log(9 / 41 / (1 - 9 / 41)), abs=0.05)  # the x axis first, as the flag has it
-    assert y == pytest.approx(np.log(5 / 31 / (1 - 5 / 31)), abs=0.05)
+    assert x == pytest.approx(
+        np.log(9 / 41 / (1 - 9 / 41)) - 1.3, abs=0.05
+    )  # the x axis first, as the flag has it
+    assert y == pytest.approx(np.log(5 / 31 / (1 - 5 / 31)) - 1.3, abs=0.05)
     assert found["n_steps_per_image"][0] == "2"
-    assert found["output_std"][0] == {1: "0.12", 3: "0.2"}[channels]  # 0.3 * sqrt(11.25 / 66), 0.4 * 0.5
+    assert found["output_std"][0] == {1: "0.09", 3: "0.16"}[channels]  # 0.3 * 22.5 / 75
     assert found["disc_step_bias"][0] == "5"
     kind = "annotated objects" if annotated else "connected pieces"
     assert all(kind in found[flag][1] for flag in ("scale_prior", "n_steps_per_image"))
@@ -64,17 +66,17 @@ def test_noise_is_that_of_the_ground_and_sets_the_least_output_std():
     measures = suggestions.measure(images, boxes, presence)
     assert measures.noise == pytest.approx(0.05, rel=0.15)
     for noise, contrast, wanted in ((0.1, 0.7, "0.28"), (0.15, 0.7, "0.3")):
-        changed = measures._replace(noise=noise, contrast=contrast, energy=66.0)
+        changed = measures._replace(noise=noise, contrast=contrast, light=75.0)
         assert suggestions.suggest(changed, SIZE)[2].value == wanted
 
 
 def test_weak_objects_are_to_be_drawn_more_exactly_and_looked_for_longer():
-    measures = suggestions.measure(*scene(contrast=0.9))._replace(contrast=0.8, energy=66.0)
+    measures = suggestions.measure(*scene(contrast=0.9))._replace(contrast=0.8, light=75.0)
     names = lambda m: {s.flag: s.value for s in suggestions.suggest(m, SIZE)}  # noqa: E731
     assert names(measures)["output_std"] == "0.3" and "disc_step_bias" not in names(measures)
-    weak = names(measures._replace(energy=66.0 / 4))
+    weak = names(measures._replace(light=75.0 / 2))
     assert weak["output_std"] == "0.15" and weak["disc_step_bias"] == "5"
-    assert names(measures._replace(energy=6600.0))["output_std"] == "0.32"  # 0.4 of the contrast
+    assert names(measures._replace(light=7500.0))["output_std"] == "0.32"  # 0.4 of the contrast
 
 
 def test_a_piece_at_the_border_counts_but_says_nothing_of_the_size():

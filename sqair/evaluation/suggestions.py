@@ -19,11 +19,10 @@ _MOST_FOREGROUND = 0.4  # share of pixels; more is no object
 _STD_PER_DEVIATION = 1.4826  # standard deviation of a normal distribution by its median absolute deviation
 _STD_PER_CONTRAST = 0.4  # the digits' output_std, 0.3, by the mean contrast of their pixels, 0.75
 _STD_PER_NOISE = 2.0
-_DIGITS_STD, _DIGITS_ENERGY = 0.3, 66.0  # of moving multi-MNIST, which is learnt with this output_std
-_WEAK, _WEAK_BIAS = (
-    0.8,
-    5,
-)  # share of that energy, below which discovery gives up unless it starts with this bias
+# Moving multi-MNIST is learnt with this output_std, and a scale_prior so much lower than the digits' scale logits.
+_DIGITS_STD, _DIGITS_LIGHT, _TIGHTER = 0.3, 75.0, 1.3
+# Share of the digits' light, below which discovery gives up unless it starts with this bias.
+_WEAK, _WEAK_BIAS = 0.85, 5
 
 
 class Measures(NamedTuple):
@@ -33,7 +32,7 @@ class Measures(NamedTuple):
     noise: float  # standard deviation around that median; objects are too small a part to count
     contrast: float  # mean difference of objects from it
     foreground: float  # share of pixels that belong to objects
-    energy: float  # sum of squares of an object's difference from the ground, over its pixels and channels
+    light: float  # sum of an object's differences from the ground over its pixels; over channels, the root of squares
     annotated: bool  # whether what follows is of annotated objects, or of connected pieces of foreground
     sizes: Any  # [n, 2] float64 height and width in pixels, of objects wholly on the canvas
     counts: Any  # [T * B] int, objects in each frame
@@ -61,8 +60,7 @@ def measure(images, boxes, presence):
     images = np.asarray(images, np.float32).reshape((-1,) + np.shape(images)[2:])
     median = np.median(images, axis=0)
     difference = np.abs(images - median)
-    squares = np.square(difference).sum(-1)  # [n, H, W]
-    difference = difference.max(-1)
+    by_channel, difference = difference, difference.max(-1)  # [n, H, W, C], [n, H, W]
     strongest = np.percentile(difference.max((1, 2)), 90)  # in a frame that shows an object
     foreground = difference > FOREGROUND * strongest if strongest > 0 else np.zeros(difference.shape, bool)
     annotated = boxes.shape[2] > 0
@@ -72,7 +70,7 @@ def measure(images, boxes, presence):
         noise=float(_STD_PER_DEVIATION * np.median(difference)),
         contrast=float(difference[foreground].mean()) if foreground.any() else 0.0,
         foreground=float(foreground.mean()),
-        energy=float(squares[foreground].sum() / max(counts.sum(), 1)),
+        light=float(np.linalg.norm(by_channel[foreground].sum(0)) / max(counts.sum(), 1)),
         annotated=annotated,
         sizes=sizes,
         counts=counts,
@@ -159,12 +157,13 @@ def _trouble(measures):
 
 
 def _scale_prior(sizes, image_size, kind):
-    y, x = scale_logits(sizes, image_size).mean(0)
+    y, x = scale_logits(sizes, image_size).mean(0) - _TIGHTER
     height, width = sizes.mean(0)
     return Suggestion(
         "scale_prior",
         f"{x:.1f},{y:.1f}",
-        f"(x, y) mean logit of size / (side + 1) of {len(sizes)} {kind}, {height:.0f}x{width:.0f} pixels on average",
+        f"(x, y) mean logit of size / (side + 1) of {len(sizes)} {kind}, {height:.0f}x{width:.0f} pixels on average,"
+        f" less {_TIGHTER}, as for digits",
     )
 
 
@@ -179,19 +178,19 @@ def _slots(counts, kind):
 
 
 def _output_std(measures):
-    as_digits = _DIGITS_STD * np.sqrt(measures.energy / _DIGITS_ENERGY)
+    as_digits = _DIGITS_STD * measures.light / _DIGITS_LIGHT
     std = max(min(_STD_PER_CONTRAST * measures.contrast, as_digits), _STD_PER_NOISE * measures.noise)
     return Suggestion(
         "output_std",
         f"{std:.2g}",
-        f"so that drawing an object is worth as much as a digit ({_DIGITS_STD} x sqrt({measures.energy:.0f} /"
-        f" {_DIGITS_ENERGY:.0f}), brightness squared and summed), at most {_STD_PER_CONTRAST:g} of the contrast of"
+        f"{_DIGITS_STD} x {measures.light:.0f} / {_DIGITS_LIGHT:.0f}, the light of an object and of a digit,"
+        f" so that a first blur over it is worth as much; at most {_STD_PER_CONTRAST:g} of the contrast of"
         f" {measures.contrast:.2f}, and at least twice the ground's noise of {measures.noise:.3f}",
     )
 
 
 def _discovery(measures):
-    if measures.energy < _WEAK * _DIGITS_ENERGY:
+    if measures.light < _WEAK * _DIGITS_LIGHT:
         yield Suggestion(
             "disc_step_bias",
             str(_WEAK_BIAS),
