@@ -13,7 +13,7 @@ help:  ## list the targets
 setup:  ## make or update .venv
 	@scripts/setup.sh
 
-demo: setup  ## make a small data set, train on it, write a figure (under 6 minutes on 2 cores)
+demo: setup  ## make a small data set, train on it, draw what it sees (4 minutes on 2 cores)
 	@$(PYTHON_VENV) scripts/demo.py
 
 test: setup  ## the tests, without the slow ones (5 minutes on 2 cores)
