@@ -12,7 +12,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 def test_versions_are_those_that_run():
     found = provenance.versions()
     assert found["numpy"] == np.__version__ and found["tensorflow"].startswith("1.15")
-    assert found["python"].startswith("3.7") and set(found) >= {"sonnet", "tensorflow_probability"}
+    assert found["python"].startswith("3.7") and "sonnet" in found
 
 
 def repository(folder):

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A graph that holds every small constant once."""
 
-import tensorflow as tf
+from sqair.graph_mode import tf
 
 MAX_BYTES = 256
 

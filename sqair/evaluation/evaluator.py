@@ -8,7 +8,6 @@ from concurrent import futures
 from typing import Any, NamedTuple
 
 import numpy as np
-import tensorflow.compat.v1 as tf
 from attrdict import AttrDict
 from orderedattrdict import AttrDict as OrderedAttrDict
 
@@ -19,6 +18,7 @@ from sqair.engine.lean_graph import LeanGraph
 from sqair.engine.unroll import STREAMS
 from sqair.errors import UserError
 from sqair.evaluation import sequence_statistics
+from sqair.graph_mode import tf
 from sqair.model import noise
 from sqair.model.spatial_transformer import boxes_from_logits
 from sqair.training import checkpoints, objective, runs

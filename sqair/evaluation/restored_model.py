@@ -4,7 +4,6 @@
 import os
 
 import numpy as np
-import tensorflow.compat.v1 as tf
 from attrdict import AttrDict
 
 from sqair import config_files
@@ -12,6 +11,7 @@ from sqair.engine import initial_values
 from sqair.engine.lean_graph import LeanGraph
 from sqair.errors import UserError
 from sqair.evaluation.evaluator import session_config
+from sqair.graph_mode import tf
 from sqair.training import checkpoints, runs
 
 

@@ -13,10 +13,10 @@ import shutil
 from typing import NamedTuple
 
 import numpy as np
-import tensorflow.compat.v1 as tf
 
 from sqair import files
 from sqair.errors import UserError
+from sqair.graph_mode import tf
 
 PERMANENT, ROLLING = "model", "rolling"
 _DATA_ENDING, _INDEX_ENDING = ".data-00000-of-00001", ".index"  # the index comes last: it marks completeness

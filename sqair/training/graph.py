@@ -4,12 +4,12 @@
 from collections import OrderedDict
 
 import numpy as np
-import tensorflow.compat.v1 as tf
 
 from sqair.engine import initial_values
 from sqair.engine.lean_graph import LeanGraph
 from sqair.errors import UserError
 from sqair.evaluation import evaluator as evaluation
+from sqair.graph_mode import tf
 from sqair.model import noise
 from sqair.training import checkpoints, curriculum
 

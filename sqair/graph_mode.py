@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The one door to TensorFlow and Sonnet: `from sqair.graph_mode import snt, tf`.
+
+`tf` is `tensorflow.compat.v1`, in graph mode, and `snt` is Sonnet 1.36, whichever TensorFlow is installed. Under 1.15
+nothing is changed. Under 2.x graphs stay those of 1.15 (no eager execution, control flow of version 1, reference
+variables), and Sonnet, written for 1.15 and Python 3.7, gets the few names that have moved or gone since.
+"""
+
+import collections
+import collections.abc
+import contextlib
+import sys
+import types
+
+import tensorflow.compat.v1 as tf
+
+TF2 = not tf.__version__.startswith("1.")
+
+
+@contextlib.contextmanager
+def _modules_in_place(modules):
+    """While Sonnet is imported these names import these modules, and afterwards what they did before."""
+    before = {name: sys.modules.get(name) for name in modules}
+    sys.modules.update(modules)
+    try:
+        yield
+    finally:
+        for name, module in before.items():
+            if module is None:
+                del sys.modules[name]
+            else:
+                sys.modules[name] = module
+
+
+def _what_sonnet_imports():
+    """Name -> module, for all that Sonnet 1.36 imports and TensorFlow 2.x no longer has, or that is not needed here."""
+    from tensorflow.python.framework.smart_cond import smart_cond
+    from tensorflow.python.util import nest
+
+    contents = {
+        "tensorflow.contrib": {},
+        "tensorflow.contrib.eager": {},
+        "tensorflow.contrib.eager.python": {"tfe": types.SimpleNamespace(defun=tf.function)},
+        "tensorflow.contrib.framework": {"nest": nest, "smart_cond": smart_cond},
+        "tensorflow.contrib.rnn": {"LSTMBlockCell": object},  # of which it reads the docstring
+        # Optimisation under constraints alone calls it; whether it is there is asked for at once.
+        "tensorflow_probability": {"__version__": "0.8.0"},
+        # Written by a protobuf that today's refuses; exporting a module to a MetaGraph alone fills it in.
+        "sonnet.protos.module_pb2": {"SonnetModule": None},
+    }
+    modules = {name: types.ModuleType(name) for name in contents}
+    for name, values in contents.items():
+        vars(modules[name]).update(values, __path__=[])
+        parent, _, child = name.rpartition(".")
+        if parent in modules:
+            setattr(modules[parent], child, modules[name])
+    return modules
+
+
+def _import_sonnet():
+    from tensorflow.python.util import nest
+
+    nest.is_sequence = nest.is_nested
+    for name in ("Iterable", "Mapping", "Sequence"):  # Python 3.10 has them in collections.abc alone
+        if not hasattr(collections, name):
+            setattr(collections, name, getattr(collections.abc, name))
+    with _modules_in_place(_what_sonnet_imports()):
+        import sonnet
+    return sonnet
+
+
+if TF2:
+    tf.disable_v2_behavior()
+    snt = _import_sonnet()
+else:
+    import sonnet as snt  # noqa: F401
