@@ -43,8 +43,11 @@ def _what_sonnet_imports():
         "tensorflow.contrib.eager.python": {"tfe": types.SimpleNamespace(defun=tf.function)},
         "tensorflow.contrib.framework": {"nest": nest, "smart_cond": smart_cond},
         "tensorflow.contrib.rnn": {"LSTMBlockCell": object},  # of which it reads the docstring
-        # Optimisation under constraints alone calls it; whether it is there is asked for at once.
-        "tensorflow_probability": {"__version__": "0.8.0"},
+        # Asked for its version and for this name, and called by modules alone that are of no use here.
+        "tensorflow_probability": {
+            "__version__": "0.8.0",
+            "distributions": types.SimpleNamespace(FULLY_REPARAMETERIZED=None),
+        },
         # Written by a protobuf that today's refuses; exporting a module to a MetaGraph alone fills it in.
         "sonnet.protos.module_pb2": {"SonnetModule": None},
     }

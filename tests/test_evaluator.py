@@ -185,7 +185,7 @@ def test_the_default_graph_stays_as_it_is(evaluator, fresh_graph):
 
 
 DATA_CONFIG = """
-from attrdict import AttrDict
+from orderedattrdict import AttrDict
 from stub_model import StubDataset
 
 def load(flags):

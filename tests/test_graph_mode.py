@@ -50,7 +50,7 @@ def test_modules_of_sonnet_work():
 @pytest.mark.skipif(TF2, reason="TensorFlow 2.x: there are stand-ins")
 def test_under_tensorflow_1_nothing_stands_in_for_anything():
     before = "import tensorflow\nfrom tensorflow.python.util import nest\nkept = dict(vars(nest))"
-    assert report("vars(nest) == kept", before)
+    assert report("[n for n in vars(nest) if vars(nest)[n] is not kept.get(n)]", before) == []
     found = report(f"[getattr(sys.modules.get(n), '__file__', '') for n in {STAND_INS}]")
     assert all("site-packages" in name for name in found)
 

@@ -34,7 +34,7 @@ def test_requirements_are_pinned():
     assert pins["tensorflow-gpu"] == pins["tensorflow"] == "1.15"
     assert pins["dm-sonnet"] == "1.36"
     assert tuple(int(part) for part in pins["protobuf"].split(".")) < (3, 21)
-    assert {"numpy", "scipy", "matplotlib", "attrdict", "orderedattrdict"} <= set(pins)
+    assert {"numpy", "scipy", "matplotlib", "orderedattrdict"} <= set(pins)
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,7 @@ from concurrent import futures
 from typing import Any, NamedTuple
 
 import numpy as np
-from attrdict import AttrDict
-from orderedattrdict import AttrDict as OrderedAttrDict
+from orderedattrdict import AttrDict
 
 from sqair import config_files
 from sqair.data import workers
@@ -184,7 +183,7 @@ class Evaluator:
         found = [result for _, result in zip(progress(range(num_batches)), batches)]
         if len(found) < num_batches:
             return None
-        return OrderedAttrDict(
+        return AttrDict(
             (name, sum(len(batch) * float(scalars[name]) for batch, scalars in found) / num_sequences)
             for name in self._result.scalars
         )

@@ -4,7 +4,7 @@
 import os
 
 import numpy as np
-from attrdict import AttrDict
+from orderedattrdict import AttrDict
 
 from sqair import config_files
 from sqair.engine import initial_values

@@ -135,7 +135,11 @@ def read(path):
     try:
         reader = tf.train.NewCheckpointReader(path)
         return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
-    except (tf.errors.OpError, RuntimeError) as error:
+    except (
+        tf.errors.OpError,
+        RuntimeError,
+        IndexError,
+    ) as error:  # the last is what 2.x makes of one cut short
         raise ValueError(f"Checkpoint {path} is truncated or damaged: {_reason(error)}.") from None
 
 

@@ -6,7 +6,7 @@ import os
 import re
 
 import numpy as np
-from attrdict import AttrDict
+from orderedattrdict import AttrDict
 
 from sqair.common_model_flags import model_arguments
 from sqair.data.publishing import check_vacant, staged_folder
