@@ -9,10 +9,53 @@ variables), and Sonnet, written for 1.15 and Python 3.7, gets the few names that
 import collections
 import collections.abc
 import contextlib
+import os
+import re
 import sys
+import tempfile
 import types
 
-import tensorflow.compat.v1 as tf
+_NATIVE_LOG = re.compile(rb"[IWE]\d{4} |WARNING: All log messages before absl::InitializeLog")
+
+
+@contextlib.contextmanager
+def _quiet_import():
+    """TensorFlow 2.21 logs at import whatever `TF_CPP_MIN_LOG_LEVEL` says; where that is 3 these lines are dropped.
+
+    All else that is written to stderr comes after the import, and these lines as well if it fails.
+    """
+    if os.environ.get("TF_CPP_MIN_LOG_LEVEL") != "3":
+        yield
+        return
+    sys.stderr.flush()
+    with tempfile.TemporaryFile() as log:
+        stderr, dropped = os.dup(2), re.compile(rb"(?!)")
+        os.dup2(log.fileno(), 2)
+        try:
+            yield
+            dropped = _NATIVE_LOG
+        finally:
+            os.dup2(stderr, 2)
+            log.seek(0)
+            os.write(stderr, b"".join(line for line in log if not dropped.match(line)))
+            os.close(stderr)
+
+
+@contextlib.contextmanager
+def _without_keras():
+    """TensorFlow 2.16 and later import Keras at once, which takes as long as the rest, unless told of an older one."""
+    before = os.environ.get("TF_USE_LEGACY_KERAS")
+    os.environ["TF_USE_LEGACY_KERAS"] = "1"
+    try:
+        yield
+    finally:
+        os.environ.pop("TF_USE_LEGACY_KERAS")
+        if before is not None:
+            os.environ["TF_USE_LEGACY_KERAS"] = before
+
+
+with _quiet_import(), _without_keras():
+    import tensorflow.compat.v1 as tf
 
 TF2 = not tf.__version__.startswith("1.")
 
@@ -60,6 +103,14 @@ def _what_sonnet_imports():
     return modules
 
 
+def _switch_to_graph_mode():
+    """Switches the behaviour of version 2 off, before there is any graph, and what 2.x says about version 1 as well."""
+    from tensorflow.python.util import deprecation
+
+    deprecation._PRINT_DEPRECATION_WARNINGS = False  # noqa: SLF001
+    tf.disable_v2_behavior()
+
+
 def _import_sonnet():
     from tensorflow.python.util import nest
 
@@ -73,7 +124,7 @@ def _import_sonnet():
 
 
 if TF2:
-    tf.disable_v2_behavior()
+    _switch_to_graph_mode()
     snt = _import_sonnet()
 else:
     import sonnet as snt  # noqa: F401
