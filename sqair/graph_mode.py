@@ -9,6 +9,7 @@ variables), and Sonnet, written for 1.15 and Python 3.7, gets the few names that
 import collections
 import collections.abc
 import contextlib
+import importlib
 import os
 import re
 import sys
@@ -109,6 +110,8 @@ def _switch_to_graph_mode():
 
     deprecation._PRINT_DEPRECATION_WARNINGS = False  # noqa: SLF001
     tf.disable_v2_behavior()
+    # Products of GPUs since 2020 in 10 bits instead of 23: only for who asks.
+    tf.config.experimental.enable_tensor_float_32_execution(os.environ.get("SQAIR_TF32") == "1")
 
 
 def _import_sonnet():
@@ -119,8 +122,15 @@ def _import_sonnet():
         if not hasattr(collections, name):
             setattr(collections, name, getattr(collections.abc, name))
     with _modules_in_place(_what_sonnet_imports()):
-        import sonnet
-    return sonnet
+        try:
+            return importlib.import_module("sonnet")
+        except ModuleNotFoundError as error:
+            if error.name != "sonnet":
+                raise
+            raise ImportError(
+                "Sonnet is missing, which TensorFlow 2 needs without what it asks for itself:"
+                " pip install --no-deps dm-sonnet==1.36"
+            ) from None
 
 
 if TF2:

@@ -222,7 +222,11 @@ def test_nothing_needs_contrib_or_the_folder_it_is_started_in(path):
 
 def is_source(path):
     name = os.path.basename(path)
-    return name.endswith((".py", ".sh", ".toml")) or name in ("Makefile", "run", "requirements.txt")
+    return (
+        name.endswith((".py", ".sh", ".toml"))
+        or name in ("Makefile", "run")
+        or name.startswith("requirements")
+    )
 
 
 def test_every_source_names_its_licence_first():

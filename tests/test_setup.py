@@ -131,11 +131,18 @@ def test_uv_fetches_python(no_python):
 @pytest.fixture
 def checkout(place):
     """A copy of what set-up reads, with a stand-in for Python 3.7; `calls()` lists what was asked of it."""
-    for name in ("requirements.txt", "requirements-dev.txt", "scripts/setup.sh"):
+    for name in (
+        "requirements.txt",
+        "requirements-dev.txt",
+        "requirements-tf2.txt",
+        "requirements-dev-tf2.txt",
+        "scripts/setup.sh",
+    ):
         target = place / "checkout" / name
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(os.path.join(ROOT, name), str(target))
     script(place / "bin" / "python3.7", STAND_IN)
+    script(place / "bin" / "python3.11", STAND_IN)
     variables = {"CALLS": str(place / "calls"), "PIP_FAILS": str(place / "pip-fails")}
 
     class Checkout:
@@ -210,6 +217,38 @@ def test_set_up_says_when_the_processor_has_no_tensorflow(checkout):
     assert result.returncode == 2
     assert "x86-64" in result.stderr
     assert not (checkout.root / ".venv").exists()
+
+
+def test_set_up_makes_an_environment_for_each_tensorflow(checkout):
+    """Side by side; that of TensorFlow 2 on any processor, with Sonnet and without what Sonnet asks for."""
+    assert checkout.set_up().returncode == 0
+    checkout.calls()
+    assert checkout.set_up(SQAIR_TF="2", MACHINE="arm64").returncode == 0
+    calls = checkout.calls()
+    assert calls[0] == "venv"
+    asked = installs(calls)
+    assert (
+        "-r requirements-tf2.txt -r requirements-dev-tf2.txt" in asked
+        and "--no-deps dm-sonnet==1.36" in asked
+    )
+    for variables in ({}, {"SQAIR_TF": "1"}, {"SQAIR_TF": "2"}):
+        assert checkout.set_up(**variables).stdout == ""
+    assert (checkout.root / ".venv").exists() and (checkout.root / ".venv-tf2").exists()
+
+
+def test_without_python_3_7_tensorflow_2_is_offered(no_python):
+    newer = script(no_python / "bin" / "python3.11", '#!/bin/sh\n[ "$3" = 3.11 ] && echo "$0"\n')
+    refused = run_setup(no_python, "--find-python")
+    assert refused.returncode == 2 and f"{newer} runs: make setup TF=2" in refused.stderr
+    assert (
+        run_setup(no_python, "--find-python", "--tf2", PATH=f"{no_python}/bin:{no_python}/tools").returncode
+        == 0
+    )
+
+
+def test_set_up_knows_two_tensorflows(place):
+    refused = run_setup(place, SQAIR_TF="3")
+    assert (refused.returncode, refused.stderr.count("\n")) == (2, 1) and "it is 1 or 2" in refused.stderr
 
 
 def test_set_up_refuses_arguments_it_does_not_know(place):
