@@ -4,6 +4,7 @@
 import numpy as np
 
 from sqair.data.pipeline import SequenceBatch
+from sqair.engine import devices
 from sqair.errors import UserError
 from sqair.evaluation.evaluator import session_config
 from sqair.graph_mode import tf
@@ -30,7 +31,7 @@ class Replay:
 
     def __init__(self, case, compact=True):
         images = float_images(case.arrays)
-        with tf.Graph().as_default() as graph:
+        with tf.Graph().as_default() as graph, devices.accelerator():
             model = mlp_sqair(np.zeros(images.shape[2:], np.float32), compact=compact, **case.flags)
             chosen = {flag: case.flags[flag] for flag in NAMING_FLAGS if flag in case.flags}
             self._names = reference_to_ours(**chosen)
