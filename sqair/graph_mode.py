@@ -138,3 +138,11 @@ if TF2:
     snt = _import_sonnet()
 else:
     import sonnet as snt  # noqa: F401
+
+
+def first_line(error):
+    """The first line of what a `tf.errors.OpError` says, without the place in Python that 2.x puts before it."""
+    message = re.sub(
+        r"\AGraph execution error:.*?\nNode: [^\n]*\n", "", error.message.strip(), flags=re.DOTALL
+    )
+    return message.split("\n")[0].strip()

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from sqair.graph_mode import TF2, snt, tf
+from sqair.graph_mode import TF2, first_line, snt, tf
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 STAND_INS = ("tensorflow.contrib.eager", "tensorflow_probability", "sonnet.protos.module_pb2")
@@ -45,6 +45,12 @@ def test_modules_of_sonnet_work():
     state = tf.zeros([1, 4])
     assert snt.VanillaRNN(4)(tf.ones([1, 3]), state)[1].shape.as_list() == [1, 4]
     assert snt.BatchFlatten()(tf.ones([2, 3, 4])).shape.as_list() == [2, 12]
+
+
+def test_an_error_s_first_line_is_what_went_wrong():
+    with tf.Session() as session, pytest.raises(tf.errors.InvalidArgumentError) as caught:
+        session.run(tf.check_numerics(tf.math.log(tf.zeros([])), "the loss"))
+    assert first_line(caught.value).startswith("the loss : Tensor had ")
 
 
 @pytest.mark.skipif(TF2, reason="TensorFlow 2.x: there are stand-ins")

@@ -16,7 +16,7 @@ import numpy as np
 
 from sqair import files
 from sqair.errors import UserError
-from sqair.graph_mode import tf
+from sqair.graph_mode import first_line, tf
 
 PERMANENT, ROLLING = "model", "rolling"
 _DATA_ENDING, _INDEX_ENDING = ".data-00000-of-00001", ".index"  # the index comes last: it marks completeness
@@ -280,5 +280,5 @@ def _reason(error):
     """The first line of an error of the system or of TensorFlow, without its full stop."""
     if isinstance(error, OSError) and error.strerror:
         return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
-    text = getattr(error, "message", None) or str(error)
-    return text.strip().split("\n")[0].rstrip(".").split("; ")[-1]  # "file; reason" of TensorFlow's writers
+    text = first_line(error) if isinstance(error, tf.errors.OpError) else str(error).strip().split("\n")[0]
+    return text.rstrip(".").split("; ")[-1]  # "file; reason" of TensorFlow's writers

@@ -9,7 +9,7 @@ from sqair.engine import devices, initial_values
 from sqair.engine.lean_graph import LeanGraph
 from sqair.errors import UserError
 from sqair.evaluation import evaluator as evaluation
-from sqair.graph_mode import tf
+from sqair.graph_mode import first_line, tf
 from sqair.model import noise
 from sqair.training import checkpoints, curriculum
 
@@ -243,7 +243,7 @@ class TrainingGraph:
         try:
             loss, scalars, _, _, half_squares = self.session.run(self._numbers)
         except tf.errors.InvalidArgumentError as error:  # a check inside the model, with --debug
-            return f"{where} {error.message.splitlines()[0].strip()}"
+            return f"{where} {first_line(error)}"
         terms = ["loss"] if not np.isfinite(loss) else []
         terms += [name for name, value in zip(self._result.scalars, scalars) if not np.isfinite(value)]
         broken = [name for name, value in zip(self._gradient_names, half_squares) if not np.isfinite(value)]
