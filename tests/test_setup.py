@@ -13,6 +13,9 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 REAL_PYTHON = os.path.realpath(sys.executable)
 TOOLS = "bash cat cksum cp dirname env mkdir rm sed sleep tail tee touch tr".split()
 
+# The interpreter that is to be found is the one that runs these tests.
+finds_python37 = pytest.mark.skipif(sys.version_info[:2] != (3, 7), reason="run by another Python than 3.7")
+
 # Says of itself that it is Python 3.7, makes "environments", and writes down what pip is asked for.
 STAND_IN = """#!/usr/bin/env bash
 here=$(dirname "$0")
@@ -64,6 +67,7 @@ def found(place, **variables):
     return result.stdout.strip()
 
 
+@finds_python37
 def test_python_on_the_path_is_found_behind_stubs_that_fail_or_are_another_version(place):
     script(place / "bin" / "python3.7", "#!/bin/sh\necho python3.7: command not found >&2\nexit 127\n")
     script(place / "bin" / "python3", "#!/bin/sh\necho I do nothing at all\n")
@@ -72,6 +76,7 @@ def test_python_on_the_path_is_found_behind_stubs_that_fail_or_are_another_versi
     assert found(place, PATH=f"{place}/bin:{place}/later:{place}/tools") == REAL_PYTHON
 
 
+@finds_python37
 @pytest.mark.parametrize(
     "where, variables",
     [
@@ -90,6 +95,7 @@ def test_python_is_found_where_version_managers_put_it(place, where, variables):
     assert found(place, **variables) == REAL_PYTHON
 
 
+@finds_python37
 def test_python_is_found_in_an_environment_that_conda_lists(place):
     python37(place / "far" / "away" / "bin" / "python")
     (place / "home" / ".conda").mkdir()
@@ -97,6 +103,7 @@ def test_python_is_found_in_an_environment_that_conda_lists(place):
     assert found(place) == REAL_PYTHON
 
 
+@finds_python37
 def test_a_python_named_by_hand_that_is_no_python_3_7_is_reported_and_passed_over(place):
     python37(place / "bin" / "python3.7")
     result = run_setup(place, "--find-python", PYTHON="python2")
@@ -119,6 +126,7 @@ def test_without_python_one_message_says_how_to_get_it(no_python):
         assert way in result.stderr
 
 
+@finds_python37
 def test_uv_fetches_python(no_python):
     real = python37(no_python / "fetched" / "python3.7")
     done = no_python / "installed"
