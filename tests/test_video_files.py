@@ -92,7 +92,9 @@ def test_a_damaged_film_is_refused(tmp_path, keep):
 def test_a_playlist_is_no_film(tmp_path):
     text = "#EXTM3U\n#EXT-X-TARGETDURATION:5\n#EXTINF:5,\nhttp://127.0.0.1:1/x.ts\n"
     (tmp_path / "list.avi").write_text(text)
-    with pytest.raises(UserError, match="list.avi' is damaged or of an unknown kind .*whitelist"):
+    with pytest.raises(
+        UserError, match="list.avi' is damaged or of an unknown kind .*(whitelist|Not detecting m3u8)"
+    ):
         read(tmp_path / "list.avi")
 
 
@@ -127,7 +129,7 @@ def test_pictures_of_different_sizes_or_depths_are_refused(tmp_path):
     with pytest.raises(UserError, match="2.png' has 7x9 pixels, but those before it 6x9"):
         read(tmp_path / "film")
     save(tmp_path / "deep", "1.png", mode="I;16")
-    with pytest.raises(UserError, match="pixels of kind I; save it with 8 bits"):
+    with pytest.raises(UserError, match="pixels of kind I.*; save it with 8 bits"):
         read(tmp_path / "deep")
 
 
