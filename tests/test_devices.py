@@ -43,11 +43,10 @@ def small_model(compact=False):
     )
 
 
-def updates(count=2):
-    """The numbers of some updates, and the operations of their graph."""
-    graph = training_graph.TrainingGraph(small_model, StubDataset(8), SETTINGS)
-    numbers = [graph.update(with_numbers=True) for _ in range(count)]
-    operations = graph.graph.get_operations()
+def first_update(compact=False):
+    """The numbers of an update, and the operations of its graph."""
+    graph = training_graph.TrainingGraph(functools.partial(small_model, compact), StubDataset(8), SETTINGS)
+    numbers, operations = graph.update(with_numbers=True), graph.graph.get_operations()
     graph.close()
     return numbers, operations
 
@@ -59,11 +58,9 @@ def test_there_is_no_gpu_where_tests_run_and_nothing_is_placed():
 
 
 def test_variables_and_the_loop_are_placed_on_the_gpu_and_input_on_the_cpu(feign_gpu):
-    """The numbers are those without: the session puts on the CPU what has nowhere else to go."""
-    expected, _ = updates()
+    """An update runs all the same: the session puts on the CPU what has nowhere else to go. No shape is dynamic."""
     feign_gpu()
-    numbers, operations = updates()
-    assert numbers == expected
+    _, operations = first_update()
     of_type = {}
     for operation in operations:
         of_type.setdefault(operation.type, set()).add(operation.device.lower())
@@ -71,6 +68,16 @@ def test_variables_and_the_loop_are_placed_on_the_gpu_and_input_on_the_cpu(feign
     for kind in LOOP & set(of_type) | {"MatMul", "ApplyRMSProp"}:
         assert of_type[kind] == {"/device:gpu:0"}, kind
     assert of_type["IteratorV2"] == of_type["IteratorGetNext"] == {"/device:cpu:0"}
+    assert not DYNAMIC & set(of_type)
+
+
+@pytest.mark.slow
+def test_placement_changes_no_number_and_computing_what_exists_needs_dynamic_shapes(feign_gpu):
+    expected, operations = first_update(compact=True)
+    assert "Where" in {operation.type for operation in operations}
+    expected_of_all, _ = first_update()
+    feign_gpu()
+    assert first_update(compact=True)[0] == expected and first_update()[0] == expected_of_all
 
 
 def test_all_slots_are_computed_by_default_where_there_is_a_gpu_unless_a_flag_says_otherwise(feign_gpu):
@@ -99,19 +106,6 @@ def loss_and_gradients():
     sample = FrameNoise(*[StepNoise(*[tf.constant(x, tf.float32) for x in phase]) for phase in drawn])
     loss = objective.loss_and_report(model, batch, 2, sample).loss
     return [loss, *tf.gradients(loss, tf.trainable_variables())]
-
-
-@functools.lru_cache(maxsize=None)
-def types_of_training(compact):
-    graph = training_graph.TrainingGraph(functools.partial(small_model, compact), StubDataset(8), SETTINGS)
-    operations = graph.graph.get_operations()
-    graph.close()
-    return {operation.type for operation in operations}
-
-
-def test_the_graph_of_all_slots_has_no_dynamic_shapes():
-    assert "Where" in types_of_training(True)
-    assert not types_of_training(False) & DYNAMIC
 
 
 def run_traced():
