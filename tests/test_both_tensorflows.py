@@ -118,7 +118,7 @@ def test_a_checkpoint_evaluates_to_the_same_numbers(writer, wholes, tmp_path):
     for reader in (1, 2):
         folder = str(tmp_path / str(reader))  # what a run's folder knows is not computed again
         shutil.copytree(wholes[writer], folder)
-        run(reader, "evaluate.py", f"--run={folder}", "--num_threads=1")
+        run(reader, "evaluate.py", f"--run={folder}")
         with open(os.path.join(folder, "evaluation.csv"), newline="") as file:
             numbers[reader] = list(csv.DictReader(file))
     assert [row.keys() for row in numbers[1]] == [row.keys() for row in numbers[2]]
@@ -141,7 +141,7 @@ def test_data_sets_are_the_same_to_the_byte(tmp_path):
             f"--data_dir={folder}",
             "--num_train=20",
             "--num_valid=5",
-            "--num_workers=1",
+            "--workers=1",
         )
         run(tensorflow, "create_multi_mnist_dataset.py", *flags)
         content = {}
