@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Every target sets up what it needs: scripts/setup.sh does nothing when .venv is up to date.
-PYTHON_VENV := .venv/bin/python
+# TF=2 takes TensorFlow 2, in .venv-tf2, as in `make setup TF=2` and `make test TF=2`; PART=tests/test_x.py a part of the tests.
+TF ?= $(SQAIR_TF)
+PYTHON_VENV := $(if $(filter 2,$(TF)),.venv-tf2,.venv)/bin/python
+export SQAIR_TF := $(TF)
 # Two processes share the tests; each keeps to one core (tests/conftest.py), as its threads then do.
-TESTS := CUDA_VISIBLE_DEVICES= OMP_NUM_THREADS=1 $(PYTHON_VENV) -m pytest -q --numprocesses=2 --dist=worksteal
+TESTS := CUDA_VISIBLE_DEVICES= OMP_NUM_THREADS=1 $(PYTHON_VENV) -m pytest -q --numprocesses=2 --dist=worksteal $(PART)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-all lint format
@@ -10,7 +13,7 @@ TESTS := CUDA_VISIBLE_DEVICES= OMP_NUM_THREADS=1 $(PYTHON_VENV) -m pytest -q --n
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
 
-setup:  ## make or update .venv
+setup:  ## make or update .venv (TF=2: .venv-tf2)
 	@scripts/setup.sh
 
 demo: setup  ## make a small data set, train on it, draw what it sees (4 minutes on 2 cores)

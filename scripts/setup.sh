@@ -2,70 +2,110 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Makes .venv with everything the project needs; quick when there is nothing to do.
 #
-#   scripts/setup.sh                 make or update .venv
-#   scripts/setup.sh --find-python   print the Python 3.7 that would be used, and nothing else
+#   scripts/setup.sh                 make or update .venv: Python 3.7, TensorFlow 1.15
+#   scripts/setup.sh --tf2           make or update .venv-tf2: Python 3.10 to 3.12, TensorFlow 2; also with SQAIR_TF=2
+#   scripts/setup.sh --find-python   print the Python that would be used, and nothing else
 #
-# PYTHON=/path/to/python3.7 is tried before any other interpreter. Exits with 2 where there is none.
+# PYTHON=/path/to/python is tried before any other interpreter. Exits with 2 where there is none.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-VENV=.venv
+fail() { printf '%s\n' "$1" >&2; exit 2; }
+
+TF=${SQAIR_TF:-1}
+FIND=
+for argument; do
+  case $argument in
+    --tf2) TF=2 ;;
+    --find-python) FIND=1 ;;
+    *) fail "scripts/setup.sh takes --tf2 and --find-python, not '$argument'." ;;
+  esac
+done
+TF2_VERSIONS="3.12 3.11 3.10"  # the first that is there
+case $TF in
+  1) VENV=.venv VERSIONS=3.7 SHOWN="Python 3.7" REQUIREMENTS="requirements.txt requirements-dev.txt"
+     TOOLS="pip==24.0 setuptools==65.6.3 wheel==0.42.0" ;;
+  2) VENV=.venv-tf2 VERSIONS=$TF2_VERSIONS SHOWN="Python 3.10 to 3.12"
+     REQUIREMENTS="requirements-tf2.txt requirements-dev-tf2.txt" TOOLS="pip==25.3 setuptools==80.9.0 wheel==0.45.1" ;;
+  *) fail "SQAIR_TF=$TF is no TensorFlow that is known here: it is 1 or 2." ;;
+esac
 STAMP=$VENV/.set-up      # what was installed, where; written last
-UNFINISHED=$VENV/.unfinished  # there while pip is at work: .venv is not to be trusted
+UNFINISHED=$VENV/.unfinished  # there while pip is at work: the environment is not to be trusted
 LOG=$VENV/setup.log
-LOCK=.venv.lock
+LOCK=$VENV.lock
 : "${HOME:=/}"
 
-# Python 3.7, 64 bits, with what a virtual environment and pip need.
+# A Python of the given version, 64 bits, with what a virtual environment and pip need.
 CHECK='
 import os, struct, sys
-assert sys.version_info[:2] == (3, 7) and struct.calcsize("P") == 8
+assert "%d.%d" % sys.version_info[:2] in sys.argv[1:] and struct.calcsize("P") == 8
 import ensurepip, ssl, venv, zlib
 print(os.path.realpath(sys.executable))
 '
 
-# Prints what interpreter really runs under the given name (behind a shim or another virtual environment).
+# Prints what interpreter really runs under a name (behind a shim or another virtual environment), if it is of one of
+# the versions that follow.
 resolve() {
-  local real
-  [ -x "$1" ] && real=$("$1" -c "$CHECK" </dev/null 2>/dev/null) && [ -x "$real" ] && printf '%s\n' "$real"
+  local real name=$1
+  shift
+  [ -x "$name" ] && real=$("$name" -c "$CHECK" "$@" </dev/null 2>/dev/null) && [ -x "$real" ] && printf '%s\n' "$real"
 }
 
-fail() { printf '%s\n' "$1" >&2; exit 2; }
-
-# Every interpreter that might do, one a line.
+# Every interpreter that might be of a version, one a line.
 candidates() {
-  local dir name
-  for name in python3.7 python3 python; do
+  local dir name v=$1
+  for name in "python$v" python3 python; do
     while IFS= read -r dir; do printf '%s\n' "${dir:-.}/$name"; done < <(tr ':' '\n' <<<"$PATH")
   done
   printf '%s\n' \
-    "${PYENV_ROOT:-$HOME/.pyenv}"/versions/*3.7*/bin/python3.7 \
-    "${ASDF_DATA_DIR:-$HOME/.asdf}"/installs/python/3.7*/bin/python3.7 \
-    "${XDG_DATA_HOME:-$HOME/.local/share}"/mise/installs/python/3.7*/bin/python3.7 \
-    "${UV_PYTHON_INSTALL_DIR:-${XDG_DATA_HOME:-$HOME/.local/share}/uv/python}"/cpython-3.7*/bin/python3.7
+    "${PYENV_ROOT:-$HOME/.pyenv}"/versions/*"$v"*/bin/"python$v" \
+    "${ASDF_DATA_DIR:-$HOME/.asdf}"/installs/python/"$v"*/bin/"python$v" \
+    "${XDG_DATA_HOME:-$HOME/.local/share}"/mise/installs/python/"$v"*/bin/"python$v" \
+    "${UV_PYTHON_INSTALL_DIR:-${XDG_DATA_HOME:-$HOME/.local/share}/uv/python}"/"cpython-$v"*/bin/"python$v"
   # conda lists every environment it ever made in this file; the folders are where it puts them by default.
   if [ -r "$HOME/.conda/environments.txt" ]; then sed 's|$|/bin/python|' "$HOME/.conda/environments.txt"; fi
   for dir in "${CONDA_PREFIX:-}" "${MAMBA_ROOT_PREFIX:-}" "$HOME"/*conda3 "$HOME"/miniforge3 "$HOME"/mambaforge \
     "$HOME"/micromamba /opt/conda /opt/*conda3 /opt/miniforge3; do
     if [ -n "$dir" ]; then printf '%s\n' "$dir"/bin/python "$dir"/envs/*/bin/python; fi
   done
-  printf '%s\n' /usr/local/bin/python3.7 /opt/python*3.7*/bin/python3.7 \
-    /opt/homebrew/opt/python@3.7/bin/python3.7 /usr/local/opt/python@3.7/bin/python3.7 \
-    /Library/Frameworks/Python.framework/Versions/3.7/bin/python3.7
+  printf '%s\n' "/usr/local/bin/python$v" /opt/python*"$v"*/bin/"python$v" \
+    "/opt/homebrew/opt/python@$v/bin/python$v" "/usr/local/opt/python@$v/bin/python$v" \
+    "/Library/Frameworks/Python.framework/Versions/$v/bin/python$v"
+}
+
+# Prints an interpreter of the first of these versions that this machine has.
+installed_python() {
+  local candidate version
+  for version; do
+    while IFS= read -r candidate; do resolve "$candidate" "$version" && return 0; done < <(candidates "$version")
+  done
+  return 1
 }
 
 find_python() {
-  local candidate
+  local version=${VERSIONS%% *}
   if [ -n "${PYTHON:-}" ]; then
-    resolve "$(command -v "$PYTHON")" && return 0
-    printf 'PYTHON=%s is no working Python 3.7: looking elsewhere.\n' "$PYTHON" >&2
+    resolve "$(command -v "$PYTHON")" $VERSIONS && return 0
+    printf 'PYTHON=%s is no working %s: looking elsewhere.\n' "$PYTHON" "$SHOWN" >&2
   fi
-  while IFS= read -r candidate; do resolve "$candidate" && return 0; done < <(candidates)
+  installed_python $VERSIONS && return 0
   command -v uv >/dev/null 2>&1 || return 1
-  resolve "$(uv python find 3.7 2>/dev/null)" && return 0
-  printf 'Fetching Python 3.7 with uv.\n' >&2
-  uv python install 3.7 >/dev/null 2>&1 && resolve "$(uv python find 3.7 2>/dev/null)"
+  resolve "$(uv python find "$version" 2>/dev/null)" "$version" && return 0
+  printf 'Fetching Python %s with uv.\n' "$version" >&2
+  uv python install "$version" >/dev/null 2>&1 && resolve "$(uv python find "$version" 2>/dev/null)" "$version"
 }
+
+no_python() {
+  local newer
+  if [ "$TF" = 2 ]; then fail "$NO_NEWER_PYTHON"; fi
+  newer=$(installed_python $TF2_VERSIONS) || newer="Python 3.10 to 3.12"
+  fail "$NO_PYTHON
+Or take TensorFlow 2, which $newer runs: make setup TF=2 (or scripts/setup.sh --tf2)."
+}
+
+NO_NEWER_PYTHON='No working Python 3.10, 3.11 or 3.12 (64 bits, with ssl and venv) was found, and TensorFlow 2 is tried on these.
+Get one with your system'"'"'s packages, or with uv python install 3.12 or pyenv install 3.12, then run the command again.
+An interpreter anywhere else is named by PYTHON=/path/to/python3.12.'
 
 NO_PYTHON='No working Python 3.7 (64 bits, with ssl and venv) was found, and TensorFlow 1.15 runs on no later one.
 Get it in one of these ways, then run the command again:
@@ -94,11 +134,11 @@ pip_install() {
 
 make_venv() {
   local python machine
-  python=$(find_python) || fail "$NO_PYTHON"
+  python=$(find_python) || no_python
   machine=$("$python" -c 'import platform; print(platform.machine())')
-  case $machine in
-    x86_64 | AMD64) ;;
-    *) fail "TensorFlow 1.15 has wheels for x86-64 alone and $python is built for $machine: set PYTHON to an x86-64 build." ;;
+  case $TF,$machine in
+    2,* | *,x86_64 | *,AMD64) ;;
+    *) fail "TensorFlow 1.15 has wheels for x86-64 alone and $python is built for $machine: take TensorFlow 2 (make setup TF=2, or scripts/setup.sh --tf2), or set PYTHON to an x86-64 build." ;;
   esac
   printf 'Making %s with %s.\n' "$VENV" "$python"
   rm -rf "$VENV"
@@ -120,33 +160,32 @@ lock() {
   printf '%s\n' $$ >"$LOCK/pid"
 }
 
-wanted() { printf "%s " "$PWD" && cat scripts/setup.sh requirements.txt requirements-dev.txt | cksum; }
+wanted() { printf "%s " "$PWD" && cat scripts/setup.sh $REQUIREMENTS | cksum; }
 
 up_to_date() {
   [ ! -e "$UNFINISHED" ] && [ -r "$STAMP" ] && [ "$(cat "$STAMP")" = "$(wanted)" ] && [ -x "$VENV/bin/python" ]
 }
 
-case ${1:-} in
-  --find-python) find_python || fail "$NO_PYTHON"; exit 0 ;;
-  '') ;;
-  *) fail "scripts/setup.sh takes no argument or --find-python, not '$1'." ;;
-esac
-
+if [ -n "$FIND" ]; then
+  find_python || no_python
+  exit 0
+fi
 if up_to_date; then exit 0; fi
 lock
 if up_to_date; then exit 0; fi
 started=$SECONDS
-if [ -e "$UNFINISHED" ] || ! resolve "$VENV/bin/python" >/dev/null || ! "$VENV/bin/python" -m pip --version >/dev/null 2>&1; then
+if [ -e "$UNFINISHED" ] || ! resolve "$VENV/bin/python" $VERSIONS >/dev/null || ! "$VENV/bin/python" -m pip --version >/dev/null 2>&1; then
   make_venv
 fi
 touch "$UNFINISHED"
 : >"$LOG"
-printf 'Installing what requirements.txt and requirements-dev.txt list (some minutes: TensorFlow alone is 400 MB).\n'
-pip_install pip==24.0 setuptools==65.6.3 wheel==0.42.0
-pip_install -r requirements.txt -r requirements-dev.txt
+printf 'Installing what %s and %s list (some minutes: TensorFlow alone is 400 MB).\n' $REQUIREMENTS
+pip_install $TOOLS
+pip_install -r ${REQUIREMENTS/ / -r }
+if [ "$TF" = 2 ]; then pip_install --no-deps dm-sonnet==1.36; fi  # it asks for packages of TensorFlow 1
 pip_install --no-deps --no-build-isolation -e .
 # Also builds matplotlib's list of fonts, which would be announced at the first figure otherwise.
-TF_CPP_MIN_LOG_LEVEL=3 "$VENV/bin/python" -c 'import matplotlib.font_manager, sonnet, tensorflow' >>"$LOG" 2>&1 ||
+TF_CPP_MIN_LOG_LEVEL=3 "$VENV/bin/python" -c 'import matplotlib.font_manager, sqair.graph_mode' >>"$LOG" 2>&1 ||
   { tail -n 5 "$LOG" >&2; fail "Set-up failed: the installed packages do not import (the reason is above)."; }
 wanted >"$STAMP"
 rm -f "$UNFINISHED"

@@ -221,7 +221,7 @@ def _module_title(module_name, program):
 def _describe(flag):
     default = ",".join(map(str, flag.default)) if isinstance(flag.default, list) else flag.default
     if flag.boolean:
-        head = f"  --[no]{flag.name} (default {str(bool(default)).lower()})"
+        head = f"  --[no]{flag.name}" + ("" if default is None else f" (default {str(default).lower()})")
     elif default is None or default == "":
         head = f"  --{flag.name}"
     else:

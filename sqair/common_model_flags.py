@@ -8,6 +8,7 @@ The authors call `output_std`, `disc_step_bias` and `prop_step_bias` the most im
 from absl import flags
 
 from sqair.cli import group
+from sqair.engine import devices
 from sqair.errors import UserError
 from sqair.model.priors import parse_scale_prior
 
@@ -100,9 +101,10 @@ with group("Model: variants"):
 with group("Model: computation"):
     flags.DEFINE_boolean(
         "compact",
-        True,
-        "Compute only the objects that exist (fast on CPUs); False: all slots with static shapes, as accelerators want "
-        "them. The numbers are the same.",
+        None,
+        "Compute only the objects that exist (fast on CPUs), or, with --nocompact, all slots with static shapes, as "
+        "accelerators want them. The numbers are the same. By default what suits the machine: the latter where "
+        "TensorFlow sees a GPU.",
     )
 
 
@@ -126,6 +128,8 @@ def model_arguments(values):
         "masked_glimpse rec_where_prior transition time_transition prior_transition compact debug"
     )
     arguments = {name: getattr(values, name) for name in names.split()}
+    if arguments["compact"] is None:
+        arguments["compact"] = not devices.has_gpu()
     try:
         scale_prior = parse_scale_prior(values.scale_prior)
     except ValueError:

@@ -5,8 +5,8 @@ import re
 
 import numpy as np
 import reference_cases
-import tensorflow.compat.v1 as tf
 
+from sqair.graph_mode import tf
 from sqair.verification.reference_names import reference_to_ours
 
 IMAGE = (9, 8)

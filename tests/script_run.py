@@ -14,7 +14,14 @@ def run_script(name, *arguments, **options):
     """A script's exit status, what it printed, and what it complained about; `options` as of `subprocess.run`."""
     path = os.path.join(SCRIPTS, name)
     command = [path] if name.endswith(".sh") else [sys.executable, path]
-    change = {"PYTHON": sys.executable, "PYTHONPATH": TESTS, "CUDA_VISIBLE_DEVICES": "", "no_proxy": "*"}
+    tensorflow = "1" if sys.version_info < (3, 8) else "2"
+    change = {
+        "PYTHON": sys.executable,
+        "SQAIR_TF": tensorflow,
+        "PYTHONPATH": TESTS,
+        "CUDA_VISIBLE_DEVICES": "",
+        "no_proxy": "*",
+    }
     done = subprocess.run(
         [*command, *arguments], env={**os.environ, **change}, capture_output=True, text=True, **options
     )

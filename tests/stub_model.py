@@ -2,9 +2,9 @@
 """A model of three variables and a data set in memory, with the contracts of the real ones."""
 
 import numpy as np
-import tensorflow.compat.v1 as tf
 
 from sqair.data.pipeline import SequenceBatch
+from sqair.graph_mode import tf
 from sqair.model.structures import (
     Latents,
     LogProbs,

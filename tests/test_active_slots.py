@@ -5,7 +5,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-import tensorflow.compat.v1 as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tf_run import run
@@ -13,6 +12,7 @@ from tf_run import run
 from sqair.engine.active_slots import ActiveSlots, masked_call, masked_sum, scan_slots
 from sqair.engine.tensors import pack
 from sqair.evaluation.evaluator import session_config
+from sqair.graph_mode import tf
 
 
 class Pair(NamedTuple):

@@ -16,7 +16,7 @@ LAYERS = (
     ("common_model_flags", "framing_flags", "run_flags", "cli"),
     ("model", "baselines"),
     ("engine", "data"),
-    ("config_files", "files", "errors", "_quiet"),
+    ("config_files", "graph_mode", "files", "errors", "_quiet"),
 )
 LAYER_OF = {package: level for level, packages in enumerate(LAYERS) for package in packages}
 
@@ -28,6 +28,7 @@ APART = (
     "errors",
     "_quiet",
     "config_files",
+    "graph_mode",
     "model.bounds",
     "model.structures",
     "evaluation.metrics",
@@ -51,6 +52,7 @@ WITHOUT_TENSORFLOW = (
 WITHOUT_TEST = ("__init__", "_quiet", "structures")  # nothing to call, or tested where it shows
 
 TENSORFLOW = ("tensorflow", "tensorflow_core", "tensorflow_probability", "sonnet")
+DOOR = "sqair/graph_mode.py"  # to TensorFlow
 READ_FLAGS = ("configs", "common_model_flags", "framing_flags", "run_flags", "cli")
 
 
@@ -155,14 +157,30 @@ def test_no_module_imports_itself_by_way_of_others():
 def test_what_stays_apart_imports_nothing_else_of_the_package(path):
     package = package_of(module_of(path))
     others = {
-        other for other in own_imports(tree_of(path)) if package_of(other) not in (package, "errors", "files")
+        other
+        for other in own_imports(tree_of(path))
+        if package_of(other) not in (package, "errors", "files", "graph_mode")
     }
     assert not others, f"{path} imports {sorted(others)} of the package"
 
 
 @pytest.mark.parametrize("path", [path for path in MODULES if module_of(path) in WITHOUT_TENSORFLOW])
 def test_tensorflow_stays_out_of(path):
-    assert not [name for name in imports(tree_of(path)) if name.split(".")[0] in TENSORFLOW]
+    names = list(imports(tree_of(path)))
+    assert not [
+        name for name in names if name.split(".")[0] in TENSORFLOW or name.startswith("sqair.graph_mode")
+    ]
+
+
+@pytest.mark.parametrize("path", PYTHON)
+def test_tensorflow_and_sonnet_come_through_one_door(path):
+    tree = tree_of(path)
+    if path == DOOR:
+        return
+    allowed = ("tensorflow_probability",) if path.startswith("tests/") else ()  # an oracle
+    roots = {name.split(".")[0] for name in imports(tree)}
+    assert not roots & set(TENSORFLOW) - set(allowed), f"{path}: from sqair.graph_mode import snt, tf"
+    assert not [name for name in attributes(tree) if name.startswith("tf.compat.")], path
 
 
 def test_figures_keep_no_global_state():
@@ -204,7 +222,11 @@ def test_nothing_needs_contrib_or_the_folder_it_is_started_in(path):
 
 def is_source(path):
     name = os.path.basename(path)
-    return name.endswith((".py", ".sh", ".toml")) or name in ("Makefile", "run", "requirements.txt")
+    return (
+        name.endswith((".py", ".sh", ".toml"))
+        or name in ("Makefile", "run")
+        or name.startswith("requirements")
+    )
 
 
 def test_every_source_names_its_licence_first():

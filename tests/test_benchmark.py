@@ -8,9 +8,9 @@ import sys
 
 import numpy as np
 import pytest
-import tensorflow.compat.v1 as tf
 
 from sqair.evaluation.evaluator import session_config
+from sqair.graph_mode import tf
 from sqair.model import noise
 from sqair.model.sqair import mlp_sqair
 from sqair.verification import benchmark as benchmarking

@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 import reference_bounds
 import reference_toy
-import tensorflow.compat.v1 as tf
 from autograd import grad
 from tf_run import run
 
 from sqair.errors import UserError
 from sqair.evaluation.evaluator import session_config
+from sqair.graph_mode import tf
 from sqair.model import bounds
 
 SIZES = [(1, 2), (5, 3), (1, 5), (5, 1)]  # sequences, particles

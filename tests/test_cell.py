@@ -3,11 +3,11 @@
 
 import numpy as np
 import pytest
-import tensorflow.compat.v1 as tf
 
 from sqair.engine.initial_values import keyed_by_name
 from sqair.engine.lean_graph import LeanGraph
 from sqair.evaluation.evaluator import session_config
+from sqair.graph_mode import tf
 from sqair.model.sqair import mlp_sqair
 from sqair.model.structures import FrameNoise, StepNoise
 

@@ -5,9 +5,9 @@ import resource
 import numpy as np
 import pytest
 import stub_disk
-import tensorflow.compat.v1 as tf
 
 from sqair.errors import UserError
+from sqair.graph_mode import tf
 from sqair.training import checkpoints
 
 DATA_ENDING = ".data-00000-of-00001"

@@ -3,7 +3,7 @@ import inspect
 
 import pytest
 from absl import flags
-from attrdict import AttrDict
+from orderedattrdict import AttrDict
 
 from sqair import common_model_flags
 from sqair.errors import UserError

@@ -7,7 +7,8 @@ import subprocess
 import sys
 
 import pytest
-import tensorflow.compat.v1 as tf
+
+from sqair.graph_mode import tf
 
 TESTS = os.path.dirname(os.path.abspath(__file__))
 PROGRAM = """

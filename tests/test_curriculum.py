@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 import numpy as np
 import pytest
-import tensorflow.compat.v1 as tf
 
+from sqair.graph_mode import tf
 from sqair.training import curriculum
 from sqair.training.settings import Settings
 

@@ -3,11 +3,11 @@
 
 import numpy as np
 import pytest
-import tensorflow.compat.v1 as tf
 from scipy import special, stats
 from test_spatial_transformer import write_by_loops
 from tf_run import run
 
+from sqair.graph_mode import tf
 from sqair.model.decoder import Decoder, PixelDistribution, log_likelihood
 
 HEIGHT, WIDTH, G, N, Z = 7, 10, 4, 3, 2

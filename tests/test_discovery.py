@@ -3,12 +3,12 @@
 
 import numpy as np
 import pytest
-import tensorflow.compat.v1 as tf
 from oracle_model import IMAGE, B, D, G, K, N, R, Z, assert_close, draw_images, flags, parameters
 from reference_discovery import discover
 
 from sqair.engine.layers import MLP
 from sqair.evaluation.evaluator import session_config
+from sqair.graph_mode import tf
 from sqair.model.discovery import Discovery, DiscoveryCore
 from sqair.model.networks import GlimpseEncoder
 from sqair.model.spatial_transformer import pad_images

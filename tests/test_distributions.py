@@ -4,11 +4,12 @@
 import numpy as np
 import pytest
 import reference_parts
-import tensorflow.compat.v1 as tf
 from autograd import elementwise_grad, grad
 from scipy import special, stats
 from tf_run import run
 
+from sqair import graph_mode
+from sqair.graph_mode import tf
 from sqair.model import distributions
 
 
@@ -100,6 +101,26 @@ def test_count_log_probability_is_clipped_straight_through():
 
 
 # Correlated locations
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 7])
+def test_triangles_are_filled_in_the_order_of_tensorflow_probability(size, rng):
+    """Where that is installed for other reasons; elsewhere in the order of the oracle, which agrees with it."""
+    entries, weights = rng.normal(size=size * (size + 1) // 2), rng.normal(size=(size, size))
+    tensor = constant(entries)
+    filled = distributions.fill_triangular(tensor)
+    matrix, gradient = run([filled, tf.gradients(filled, tensor, constant(weights))[0]])
+    np.testing.assert_array_equal(matrix, reference_parts.fill_triangular(entries.astype(np.float32)))
+    order = reference_parts.fill_triangular(np.arange(len(entries)) + 1.0).astype(int)
+    np.testing.assert_array_equal(gradient[order[order > 0] - 1], weights.astype(np.float32)[order > 0])
+    if not graph_mode.TF2:
+        tfp = pytest.importorskip("tensorflow_probability")
+        np.testing.assert_array_equal(matrix, run(tfp.math.fill_triangular(tensor)))
+
+
+def test_what_fills_no_triangle_is_refused():
+    with pytest.raises(ValueError, match="5 numbers do not fill a triangle"):
+        distributions.fill_triangular(tf.zeros([5]))
 
 
 def affine(rng, entries=None):

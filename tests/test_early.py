@@ -3,11 +3,11 @@
 
 import numpy as np
 import pytest
-import tensorflow.compat.v1 as tf
 from tf_run import run
 
 from sqair.engine.early import EarlyProducts
 from sqair.engine.layers import MLP, Linear, make_core
+from sqair.graph_mode import tf
 
 WIDTHS = dict(a=2, b=3, c=4)
 

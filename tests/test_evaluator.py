@@ -10,13 +10,13 @@ import termios
 import numpy as np
 import pytest
 import stub_model
-import tensorflow.compat.v1 as tf
 from stub_model import StubDataset, StubModel, T
 from tf_run import run
 
 from sqair.data import mnist, moving_mnist
 from sqair.errors import UserError
 from sqair.evaluation.evaluator import Evaluator, open_run
+from sqair.graph_mode import tf
 from sqair.model import noise
 from sqair.model.sqair import mlp_sqair
 from sqair.training import checkpoints
@@ -185,7 +185,7 @@ def test_the_default_graph_stays_as_it_is(evaluator, fresh_graph):
 
 
 DATA_CONFIG = """
-from attrdict import AttrDict
+from orderedattrdict import AttrDict
 from stub_model import StubDataset
 
 def load(flags):

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 import pytest
 from absl import flags
-from attrdict import AttrDict
+from orderedattrdict import AttrDict
 
 from sqair import framing_flags
 from sqair.data.frames import Framing

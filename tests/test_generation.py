@@ -4,7 +4,6 @@
 import numpy as np
 import pytest
 import reference_generation
-import tensorflow.compat.v1 as tf
 from oracle_model import IMAGE, B, K, N, R, Z, assert_close, flags, parameters
 from reference_names import NUM_PRIOR
 from reference_propagation import empty_object
@@ -13,6 +12,7 @@ from reference_sequence import step as infer_step
 from sqair.engine.lean_graph import LeanGraph
 from sqair.engine.unroll import unroll
 from sqair.evaluation.evaluator import session_config
+from sqair.graph_mode import tf
 from sqair.model.sqair import mlp_sqair
 from sqair.model.structures import FrameNoise, StepNoise
 

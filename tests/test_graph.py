@@ -4,11 +4,11 @@ import os
 
 import numpy as np
 import pytest
-import tensorflow.compat.v1 as tf
 from stub_model import H, StubDataset, StubModel, W
 
 from sqair.errors import UserError
 from sqair.evaluation.evaluator import Evaluator
+from sqair.graph_mode import tf
 from sqair.model.sqair import mlp_sqair
 from sqair.training import checkpoints, settings
 from sqair.training import graph as training_graph

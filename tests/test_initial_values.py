@@ -5,12 +5,11 @@ import functools
 
 import numpy as np
 import pytest
-import sonnet as snt
-import tensorflow.compat.v1 as tf
 from tf_run import run
 
 from sqair.engine.initial_values import keyed_by_name
 from sqair.engine.lean_graph import LeanGraph
+from sqair.graph_mode import snt, tf
 from sqair.model import noise
 from sqair.model.sqair import mlp_sqair
 

@@ -3,12 +3,11 @@
 
 import numpy as np
 import pytest
-import sonnet as snt
-import tensorflow.compat.v1 as tf
 from tf_run import run
 
 from sqair.engine import layers
 from sqair.errors import UserError
+from sqair.graph_mode import snt, tf
 
 
 def random_values(variables, seed=0):

@@ -2,10 +2,10 @@
 """Equal small constants are one node; what differs, or starts a variable, stays apart."""
 
 import numpy as np
-import tensorflow.compat.v1 as tf
 from tf_run import run
 
 from sqair.engine.lean_graph import LeanGraph
+from sqair.graph_mode import tf
 
 
 def test_equal_small_constants_are_one_node():

@@ -6,10 +6,10 @@ import threading
 
 import numpy as np
 import pytest
-import tensorflow.compat.v1 as tf
 from tf_run import run
 
 from sqair.engine.loop_gradients import DeferredGradients, affine
+from sqair.graph_mode import tf
 
 SIZE = 3
 

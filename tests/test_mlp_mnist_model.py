@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 import numpy as np
 from absl import flags
-from attrdict import AttrDict
+from orderedattrdict import AttrDict
 
 from sqair import common_model_flags
 from sqair.configs import mlp_mnist_model

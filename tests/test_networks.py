@@ -3,11 +3,11 @@
 
 import numpy as np
 import pytest
-import tensorflow.compat.v1 as tf
 from tf_run import run
 
 from sqair.engine.early import EarlyProducts
 from sqair.engine.layers import MLP
+from sqair.graph_mode import tf
 from sqair.model import networks, spatial_transformer
 
 

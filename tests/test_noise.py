@@ -5,10 +5,10 @@ import itertools
 
 import numpy as np
 import pytest
-import tensorflow.compat.v1 as tf
 from scipy import stats
 from tf_run import run
 
+from sqair.graph_mode import tf
 from sqair.model import noise
 
 SIZES = dict(seq_len=3, batch_size=2, k_particles=4, n_steps=3, n_what=5)

@@ -7,10 +7,10 @@ import itertools
 import numpy as np
 import pytest
 import reference_bounds
-import tensorflow.compat.v1 as tf
 from tf_run import run
 
 from sqair.data.pipeline import SequenceBatch
+from sqair.graph_mode import tf
 from sqair.model.structures import Latents, PhaseOutputs, SequenceOutputs, StepOutputs
 from sqair.training import objective
 

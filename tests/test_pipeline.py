@@ -5,13 +5,13 @@ import shutil
 
 import numpy as np
 import pytest
-import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from stub_data_set import NUM_TRAIN, NUM_VALID, SHARD, sharded_sequences, sharded_set
 
 from sqair.data import storage, tfrecords
 from sqair.data.pipeline import Order, SequenceDataset
+from sqair.graph_mode import tf
 
 
 @pytest.fixture(scope="module")
@@ -27,8 +27,8 @@ def sequences():
 def fetch(dataset, count=None):
     """The first `count` batches as NumPy, or all of them."""
     batches = []
-    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
-        batch = tf.compat.v1.data.make_one_shot_iterator(dataset()).get_next()
+    with tf.Graph().as_default(), tf.Session() as session:
+        batch = tf.data.make_one_shot_iterator(dataset()).get_next()
         while count is None or len(batches) < count:
             try:
                 batches.append(session.run(batch))
@@ -106,7 +106,7 @@ def test_batches_larger_than_the_split(folder):
 def test_static_shapes(folder):
     dataset = SequenceDataset(folder, "train")
     for repeat, size in ((True, 5), (False, None)):
-        batch = tf.compat.v1.data.make_one_shot_iterator(dataset.batches(5, repeat=repeat)).get_next()
+        batch = tf.data.make_one_shot_iterator(dataset.batches(5, repeat=repeat)).get_next()
         shapes = [field.shape.as_list() for field in batch]
         assert shapes == [[4, size, 30, 40, 1], [4, size, 3, 4], [4, size, 3], [size, 3], [4, size, 3]]
 

@@ -3,7 +3,6 @@
 
 import numpy as np
 import pytest
-import tensorflow.compat.v1 as tf
 from oracle_model import D, N, R, Z, constant, flags, parameters
 from reference_discovery import discovery_count_log_prior, discovery_where_prior
 from reference_generation import count_probs
@@ -13,6 +12,7 @@ from reference_propagation import propagation_prior
 from tf_run import run
 
 from sqair.errors import UserError
+from sqair.graph_mode import tf
 from sqair.model.priors import DiscoveryPrior, PropagationPrior, expected_propagations
 from sqair.model.structures import StepNoise
 

@@ -3,13 +3,13 @@
 
 import numpy as np
 import pytest
-import tensorflow.compat.v1 as tf
 from oracle_model import IMAGE, D, G, K, N, R, Z, assert_close, constant, draw_images, flags, parameters
 from reference_propagation import propagate
 
 from sqair.engine.early import EarlyProducts
 from sqair.engine.layers import MLP
 from sqair.evaluation.evaluator import session_config
+from sqair.graph_mode import tf
 from sqair.model.networks import GlimpseEncoder
 from sqair.model.priors import PropagationPrior
 from sqair.model.propagation import MAX_GATE, Propagation, PropagationCore

@@ -46,7 +46,7 @@ def test_the_import_alone_does_not_wait_for_tensorflow():
 @pytest.mark.parametrize("chosen, pool", [(None, True), ("0", False)])
 def test_memory_comes_from_the_pool_of_tensorflow_unless_its_user_chose(chosen, pool):
     code = (
-        "import sqair, tensorflow.compat.v1 as tf\n"
+        "from sqair.graph_mode import tf\n"
         "options, data = tf.RunOptions(trace_level=tf.RunOptions.FULL_TRACE), tf.RunMetadata()\n"
         "with tf.Session() as session:\n"
         "    session.run(tf.random.normal([9]) + 1.0, options=options, run_metadata=data)\n"

@@ -7,9 +7,9 @@ import os
 import numpy as np
 import pytest
 import reference_cases
-import tensorflow.compat.v1 as tf
 from reference_names import is_trainable, variable_shapes
 
+from sqair.graph_mode import tf
 from sqair.model import noise
 from sqair.model.sqair import mlp_sqair
 from sqair.verification.reference_names import reference_to_ours

@@ -5,9 +5,9 @@ import os
 import numpy as np
 import pytest
 import stub_disk
-import tensorflow.compat.v1 as tf
 
 from sqair.errors import UserError
+from sqair.graph_mode import tf
 from sqair.training.reporting import Console, Metrics, TensorBoard, read_metrics
 
 NUMBERS = {"seq_len": 3, "normalised_iwae": np.float32(1) / 3, "num_step_acc": 0.5}

@@ -5,11 +5,11 @@ import os
 
 import numpy as np
 import pytest
-import tensorflow.compat.v1 as tf
 
 from sqair.errors import UserError
 from sqair.evaluation.evaluator import session_config
 from sqair.evaluation.restored_model import RestoredModel
+from sqair.graph_mode import tf
 from sqair.training import checkpoints
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-from attrdict import AttrDict
+from orderedattrdict import AttrDict
 
 from sqair import run_flags
 

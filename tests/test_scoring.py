@@ -3,12 +3,12 @@
 
 import numpy as np
 import pytest
-import tensorflow.compat.v1 as tf
 from oracle_model import constant
 from reference_parts import bernoulli_log_prob, num_steps_probs, sigmoid
 from scipy import stats
 from tf_run import run
 
+from sqair.graph_mode import tf
 from sqair.model.distributions import sampled_normal_log_prob
 from sqair.model.scoring import Scoring
 from sqair.model.structures import (

@@ -3,13 +3,13 @@
 
 import numpy as np
 import pytest
-import tensorflow.compat.v1 as tf
 from test_objective import SHAPE, N, Numbers, T
 from tf_run import run
 
 from sqair.data.pipeline import SequenceBatch
 from sqair.evaluation import sequence_statistics
 from sqair.evaluation.sequence_statistics import SequenceStatistics
+from sqair.graph_mode import tf
 from sqair.training import objective
 
 B, K, M = 3, 4, 2

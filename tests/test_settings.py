@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 import pytest
-from attrdict import AttrDict
+from orderedattrdict import AttrDict
 
 from sqair.errors import UserError
 from sqair.model import bounds

@@ -13,6 +13,9 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 REAL_PYTHON = os.path.realpath(sys.executable)
 TOOLS = "bash cat cksum cp dirname env mkdir rm sed sleep tail tee touch tr".split()
 
+# The interpreter that is to be found is the one that runs these tests.
+finds_python37 = pytest.mark.skipif(sys.version_info[:2] != (3, 7), reason="run by another Python than 3.7")
+
 # Says of itself that it is Python 3.7, makes "environments", and writes down what pip is asked for.
 STAND_IN = """#!/usr/bin/env bash
 here=$(dirname "$0")
@@ -64,6 +67,7 @@ def found(place, **variables):
     return result.stdout.strip()
 
 
+@finds_python37
 def test_python_on_the_path_is_found_behind_stubs_that_fail_or_are_another_version(place):
     script(place / "bin" / "python3.7", "#!/bin/sh\necho python3.7: command not found >&2\nexit 127\n")
     script(place / "bin" / "python3", "#!/bin/sh\necho I do nothing at all\n")
@@ -72,6 +76,7 @@ def test_python_on_the_path_is_found_behind_stubs_that_fail_or_are_another_versi
     assert found(place, PATH=f"{place}/bin:{place}/later:{place}/tools") == REAL_PYTHON
 
 
+@finds_python37
 @pytest.mark.parametrize(
     "where, variables",
     [
@@ -90,6 +95,7 @@ def test_python_is_found_where_version_managers_put_it(place, where, variables):
     assert found(place, **variables) == REAL_PYTHON
 
 
+@finds_python37
 def test_python_is_found_in_an_environment_that_conda_lists(place):
     python37(place / "far" / "away" / "bin" / "python")
     (place / "home" / ".conda").mkdir()
@@ -97,6 +103,7 @@ def test_python_is_found_in_an_environment_that_conda_lists(place):
     assert found(place) == REAL_PYTHON
 
 
+@finds_python37
 def test_a_python_named_by_hand_that_is_no_python_3_7_is_reported_and_passed_over(place):
     python37(place / "bin" / "python3.7")
     result = run_setup(place, "--find-python", PYTHON="python2")
@@ -119,6 +126,7 @@ def test_without_python_one_message_says_how_to_get_it(no_python):
         assert way in result.stderr
 
 
+@finds_python37
 def test_uv_fetches_python(no_python):
     real = python37(no_python / "fetched" / "python3.7")
     done = no_python / "installed"
@@ -131,11 +139,18 @@ def test_uv_fetches_python(no_python):
 @pytest.fixture
 def checkout(place):
     """A copy of what set-up reads, with a stand-in for Python 3.7; `calls()` lists what was asked of it."""
-    for name in ("requirements.txt", "requirements-dev.txt", "scripts/setup.sh"):
+    for name in (
+        "requirements.txt",
+        "requirements-dev.txt",
+        "requirements-tf2.txt",
+        "requirements-dev-tf2.txt",
+        "scripts/setup.sh",
+    ):
         target = place / "checkout" / name
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(os.path.join(ROOT, name), str(target))
     script(place / "bin" / "python3.7", STAND_IN)
+    script(place / "bin" / "python3.11", STAND_IN)
     variables = {"CALLS": str(place / "calls"), "PIP_FAILS": str(place / "pip-fails")}
 
     class Checkout:
@@ -210,6 +225,38 @@ def test_set_up_says_when_the_processor_has_no_tensorflow(checkout):
     assert result.returncode == 2
     assert "x86-64" in result.stderr
     assert not (checkout.root / ".venv").exists()
+
+
+def test_set_up_makes_an_environment_for_each_tensorflow(checkout):
+    """Side by side; that of TensorFlow 2 on any processor, with Sonnet and without what Sonnet asks for."""
+    assert checkout.set_up().returncode == 0
+    checkout.calls()
+    assert checkout.set_up(SQAIR_TF="2", MACHINE="arm64").returncode == 0
+    calls = checkout.calls()
+    assert calls[0] == "venv"
+    asked = installs(calls)
+    assert (
+        "-r requirements-tf2.txt -r requirements-dev-tf2.txt" in asked
+        and "--no-deps dm-sonnet==1.36" in asked
+    )
+    for variables in ({}, {"SQAIR_TF": "1"}, {"SQAIR_TF": "2"}):
+        assert checkout.set_up(**variables).stdout == ""
+    assert (checkout.root / ".venv").exists() and (checkout.root / ".venv-tf2").exists()
+
+
+def test_without_python_3_7_tensorflow_2_is_offered(no_python):
+    newer = script(no_python / "bin" / "python3.11", '#!/bin/sh\n[ "$3" = 3.11 ] && echo "$0"\n')
+    refused = run_setup(no_python, "--find-python")
+    assert refused.returncode == 2 and f"{newer} runs: make setup TF=2" in refused.stderr
+    assert (
+        run_setup(no_python, "--find-python", "--tf2", PATH=f"{no_python}/bin:{no_python}/tools").returncode
+        == 0
+    )
+
+
+def test_set_up_knows_two_tensorflows(place):
+    refused = run_setup(place, SQAIR_TF="3")
+    assert (refused.returncode, refused.stderr.count("\n")) == (2, 1) and "it is 1 or 2" in refused.stderr
 
 
 def test_set_up_refuses_arguments_it_does_not_know(place):

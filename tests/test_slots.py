@@ -3,12 +3,12 @@
 
 import numpy as np
 import pytest
-import tensorflow.compat.v1 as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tf_run import run
 
 from sqair.engine.tensors import take_slots
+from sqair.graph_mode import tf
 from sqair.model import slots
 
 # Keeping the present objects

@@ -5,9 +5,9 @@ import itertools
 
 import numpy as np
 import pytest
-import tensorflow.compat.v1 as tf
 from tf_run import run
 
+from sqair.graph_mode import tf
 from sqair.model import spatial_transformer
 from sqair.model.spatial_transformer import boxes_from_logits, logits_from_boxes
 

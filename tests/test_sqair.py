@@ -6,13 +6,13 @@ import os
 
 import numpy as np
 import pytest
-import tensorflow.compat.v1 as tf
 from tf_run import run
 
 from sqair.engine.initial_values import keyed_by_name
 from sqair.engine.lean_graph import LeanGraph
 from sqair.errors import UserError
 from sqair.evaluation.evaluator import session_config
+from sqair.graph_mode import tf
 from sqair.model import noise
 from sqair.model.decoder import MASK_OFFSET
 from sqair.model.sqair import SQAIR, mlp_sqair

@@ -3,10 +3,10 @@
 
 import numpy as np
 import pytest
-import tensorflow.compat.v1 as tf
 from tf_run import run
 
 from sqair.engine.static_gradients import static_gradients
+from sqair.graph_mode import tf
 
 ROWS = None  # an unknown size
 BINARY = {

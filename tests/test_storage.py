@@ -6,12 +6,12 @@ import zlib
 
 import numpy as np
 import pytest
-import tensorflow as tf
 from stub_data_set import SHARD, sharded_sequences, sharded_set
 
 from sqair.data import storage
 from sqair.data.storage import SplitReader
 from sqair.errors import UserError
+from sqair.graph_mode import tf
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +25,7 @@ def test_the_shards_are_tfrecords(folder):
         index = json.load(stream)
     names = [os.path.join(folder, shard["file"]) for shard in index["splits"]["train"]["shards"]]
     assert len(names) == 3
-    records = list(tf.compat.v1.io.tf_record_iterator(names[0]))
+    records = list(tf.io.tf_record_iterator(names[0]))
     content, sequence = zlib.decompress(records[2]), sharded_sequences()[2]
     for field in index["record"]:
         dtype, shape = np.dtype(field["dtype"]), field["shape"]

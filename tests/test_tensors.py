@@ -5,10 +5,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-import tensorflow.compat.v1 as tf
 from tf_run import run
 
 from sqair.engine import tensors
+from sqair.graph_mode import tf
 
 
 class Pair(NamedTuple):

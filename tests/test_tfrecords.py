@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 import numpy as np
-import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sqair.data import tfrecords
+from sqair.graph_mode import tf
 
 
 def slow_masked_checksum(data):

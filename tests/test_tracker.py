@@ -6,7 +6,6 @@ import shutil
 
 import numpy as np
 import pytest
-import tensorflow.compat.v1 as tf
 from tf_run import run
 
 from sqair.data import mnist, moving_mnist
@@ -14,6 +13,7 @@ from sqair.data.pipeline import SequenceDataset
 from sqair.errors import UserError
 from sqair.evaluation import metrics, tracker
 from sqair.evaluation.tracker import Tracker
+from sqair.graph_mode import tf
 
 MODEL = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "models", "mlp_sqair")
 T, B = 10, 12

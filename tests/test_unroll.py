@@ -5,12 +5,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-import sonnet as snt
-import tensorflow.compat.v1 as tf
 from tf_run import run
 
 from sqair.engine.loop_gradients import affine
 from sqair.engine.unroll import unroll
+from sqair.graph_mode import snt, tf
 
 T, B, K = 5, 4, 2
 

@@ -24,7 +24,7 @@ def save(folder, *names, size=(6, 9), mode="RGB"):
     """Pictures whose brightness is their place."""
     folder.mkdir(exist_ok=True)
     for i, name in enumerate(names):
-        Image.new(mode, size[::-1], i if mode in ("L", "I") else (i, i, i)).save(str(folder / name))
+        Image.new(mode, size[::-1], i if mode in ("L", "I;16") else (i, i, i)).save(str(folder / name))
 
 
 @pytest.mark.parametrize("ending", ["mp4", "avi", "gif", "mov", "mkv", "webm", "mpg", "wmv"])
@@ -92,7 +92,9 @@ def test_a_damaged_film_is_refused(tmp_path, keep):
 def test_a_playlist_is_no_film(tmp_path):
     text = "#EXTM3U\n#EXT-X-TARGETDURATION:5\n#EXTINF:5,\nhttp://127.0.0.1:1/x.ts\n"
     (tmp_path / "list.avi").write_text(text)
-    with pytest.raises(UserError, match="list.avi' is damaged or of an unknown kind .*whitelist"):
+    with pytest.raises(
+        UserError, match="list.avi' is damaged or of an unknown kind .*(whitelist|Not detecting m3u8)"
+    ):
         read(tmp_path / "list.avi")
 
 
@@ -126,8 +128,8 @@ def test_pictures_of_different_sizes_or_depths_are_refused(tmp_path):
     save(tmp_path / "film", "2.png", size=(7, 9))
     with pytest.raises(UserError, match="2.png' has 7x9 pixels, but those before it 6x9"):
         read(tmp_path / "film")
-    save(tmp_path / "deep", "1.png", mode="I")
-    with pytest.raises(UserError, match="pixels of kind I; save it with 8 bits"):
+    save(tmp_path / "deep", "1.png", mode="I;16")
+    with pytest.raises(UserError, match="pixels of kind I.*; save it with 8 bits"):
         read(tmp_path / "deep")
 
 

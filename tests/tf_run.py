@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Runs tensors of the default graph, as quickly as a small graph allows."""
 
-import tensorflow.compat.v1 as tf
-
 from sqair.evaluation.evaluator import session_config
+from sqair.graph_mode import tf
 
 
 def run(fetches, feed=None):

@@ -4,7 +4,7 @@
 import os
 
 from absl import flags
-from attrdict import AttrDict
+from orderedattrdict import AttrDict
 
 from sqair.data.pipeline import SequenceDataset
 

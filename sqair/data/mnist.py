@@ -90,7 +90,7 @@ def load_bundle():
         UserError: if the file is missing from the installation or damaged.
     """
     try:
-        with np.load(BUNDLE) as bundle:
+        with open(BUNDLE, "rb") as file, np.load(file) as bundle:
             train = Digits(bundle["train_images"], bundle["train_labels"])
             valid = Digits(bundle["test_images"], bundle["test_labels"])
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):

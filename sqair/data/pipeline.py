@@ -4,9 +4,9 @@
 from typing import Any, NamedTuple
 
 import numpy as np
-import tensorflow as tf
 
 from sqair.data import storage
+from sqair.graph_mode import tf
 
 _PARALLEL_DECODING, _PREFETCHED_BATCHES = 2, 4
 _MAX_BATCHES = np.iinfo(np.int64).max
@@ -107,9 +107,9 @@ class SequenceDataset:
 
     def first(self, count):
         """The first `count` sequences on disk, or as many as there are: `SequenceBatch` of NumPy arrays."""
-        with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        with tf.Graph().as_default(), tf.Session() as session:
             batches = self.batches(min(count, self.num_sequences), repeat=False)
-            return session.run(tf.compat.v1.data.make_one_shot_iterator(batches).get_next())
+            return session.run(tf.data.make_one_shot_iterator(batches).get_next())
 
     def _decode(self, records):
         """Time-major `SequenceBatch` of records `[B]` string."""

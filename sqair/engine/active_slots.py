@@ -7,9 +7,9 @@ same. A structure of tensors that is one argument or one result travels as one t
 """
 
 import numpy as np
-import tensorflow as tf
 
 from sqair.engine.tensors import map_packed, merge_leading, pack, size, take_slots, unpack
+from sqair.graph_mode import tf
 
 
 def masked_call(function, mask, arguments, defaults=0.0, compact=True):
@@ -69,7 +69,7 @@ def _call(function, mask, arguments, outer, compact):
     for _ in range(outer):
         rows = [merge_leading(x) for x in rows]
     if compact:
-        indices = tf.compat.v2.where(mask)
+        indices = tf.where_v2(mask)
         rows = [tf.gather_nd(x, indices) for x in rows]
     outputs = function(*[unpack(x, like) for x, like in zip(rows, arguments)])
     return indices, outputs, pack(outputs)
@@ -85,7 +85,7 @@ class ActiveSlots:
     def __init__(self, first, n_slots, compact=True):
         """Args: first: `[R]` bool, where the first slot runs; n_slots: int N; compact: run only these rows?"""
         self._mask, self.n_slots, self._compact = first, n_slots, compact
-        self._slots = [tf.compat.v2.where(first)[:, 0] if compact else first]
+        self._slots = [tf.where_v2(first)[:, 0] if compact else first]
         self._kept = [None]
         # Made when asked for: where all slots are in `[R * N]`, `[M, 1]`; how many rows each has, `[N]`; the index.
         self._at = self._sizes = self._index = None
@@ -103,7 +103,7 @@ class ActiveSlots:
         """Adds the next slot; `mask`: `[m]` bool, in which rows of the last one it runs."""
         self._at = self._sizes = self._index = None
         if self._compact:
-            self._kept.append(tf.compat.v2.where(mask))
+            self._kept.append(tf.where_v2(mask))
             self._slots.append(tf.gather_nd(self._slots[-1], self._kept[-1]))
         else:
             self._slots.append(tf.logical_and(self._slots[-1], mask))
@@ -230,4 +230,4 @@ def _shape(rows, tensor):
 def _where(mask, tensor):
     """The tensor `[rows, n]`, zeros in rows where the mask `[rows]` does not hold."""
     wide = tf.tile(mask[:, None], [1, tensor.shape.as_list()[-1]])
-    return tf.compat.v2.where(wide, tensor, tf.zeros_like(tensor))
+    return tf.where_v2(wide, tensor, tf.zeros_like(tensor))

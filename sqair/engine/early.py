@@ -8,10 +8,9 @@ its inputs, `layer(a=early.a, b=early.b, c=c)`, and multiplies `c` alone.
 
 from typing import Any, NamedTuple
 
-import tensorflow as tf
-
 from sqair.engine.loop_gradients import affine
 from sqair.engine.tensors import pack
+from sqair.graph_mode import tf
 
 
 class EarlyInput(NamedTuple):

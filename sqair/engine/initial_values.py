@@ -4,7 +4,7 @@
 import contextlib
 import zlib
 
-import tensorflow.compat.v1 as tf
+from sqair.graph_mode import tf
 
 
 @contextlib.contextmanager

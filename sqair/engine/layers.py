@@ -1,13 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Layers with named inputs (see `sqair.engine.early`): linear, perceptrons, recurrent cores."""
 
-import sonnet as snt
-import tensorflow as tf
-
 from sqair.engine.early import EarlyInput, NamedWeights
 from sqair.engine.loop_gradients import affine
 from sqair.engine.tensors import flatten
 from sqair.errors import UserError
+from sqair.graph_mode import snt, tf
 
 ONLY = "inputs"  # the name of the input of a layer that has one
 
@@ -15,7 +13,7 @@ ONLY = "inputs"  # the name of the input of a layer that has one
 def fixed_scalar(name, value):
     """A scalar that is stored with the model, as a variable, but not trained."""
     initializer = tf.constant_initializer(value)
-    return tf.stop_gradient(tf.compat.v1.get_variable(name, [], initializer=initializer, trainable=False))
+    return tf.stop_gradient(tf.get_variable(name, [], initializer=initializer, trainable=False))
 
 
 class Linear(snt.AbstractModule):
@@ -45,10 +43,8 @@ class Linear(snt.AbstractModule):
     def _make_weights(self, widths):
         with self._enter_variable_scope():
             size = sum(widths.values())
-            weights = tf.compat.v1.get_variable(
-                "w", [size, self._output_size], initializer=_linear_init(size)
-            )
-            bias = tf.compat.v1.get_variable("b", [self._output_size], initializer=self._bias_initializer)
+            weights = tf.get_variable("w", [size, self._output_size], initializer=_linear_init(size))
+            bias = tf.get_variable("b", [self._output_size], initializer=self._bias_initializer)
             self._named_weights = NamedWeights(self.scope_name, weights, widths, bias)
 
     def _build(self, inputs=None, **named_inputs):
@@ -113,9 +109,9 @@ class VanillaRNN(snt.RNNCore):
 
     def _linear(self, name, size):
         shape = [size, self._hidden_size]
-        weights = tf.compat.v1.get_variable(name + "/w", shape, initializer=_linear_init(size))
+        weights = tf.get_variable(name + "/w", shape, initializer=_linear_init(size))
         zeros = tf.zeros_initializer()
-        return weights, tf.compat.v1.get_variable(name + "/b", shape[1:], initializer=zeros)
+        return weights, tf.get_variable(name + "/b", shape[1:], initializer=zeros)
 
     @property
     def state_size(self):
@@ -164,7 +160,7 @@ class GRU(snt.RNNCore):
     def _gate(self, letter, input_size):
         size = self._hidden_size
         shapes = (("w", [input_size, size]), ("u", [size, size]), ("b", [size]))
-        return [tf.compat.v1.get_variable(kind + letter, shape) for kind, shape in shapes]
+        return [tf.get_variable(kind + letter, shape) for kind, shape in shapes]
 
     @property
     def state_size(self):

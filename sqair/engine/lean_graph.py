@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A graph that holds every small constant once."""
 
-import tensorflow as tf
+import functools
+
+from sqair.graph_mode import tf
 
 MAX_BYTES = 256
 
@@ -18,16 +20,21 @@ class LeanGraph(tf.Graph):
         super().__init__()
         self._constants = {}
 
-    def create_op(self, op_type, inputs, dtypes=None, *args, **kwargs):
-        """As `tf.Graph.create_op`; returns the constant that there is, if there is one."""
-        value = op_type == "Const" and (kwargs.get("attrs") or {}).get("value")
+    def _create_op_internal(
+        self, op_type, inputs, dtypes=None, input_types=None, name=None, attrs=None, *rest, **more
+    ):
+        """Makes an operation, or returns the constant that there is; `create_op` calls it, and so does all of 2.x."""
+        create = functools.partial(
+            super()._create_op_internal, op_type, inputs, dtypes, input_types, name, attrs, *rest, **more
+        )
+        value = op_type == "Const" and (attrs or {}).get("value")
         shared = value and value.ByteSize() <= MAX_BYTES
-        if not shared or self._starts_a_variable(kwargs.get("name") or op_type):
-            return super().create_op(op_type, inputs, dtypes, *args, **kwargs)
+        if not shared or self._starts_a_variable(name or op_type):
+            return create()
         after = tuple(self._control_dependencies_for_inputs(()))
         key = value.SerializeToString(), self._get_control_flow_context(), after
         if key not in self._constants:
-            self._constants[key] = super().create_op(op_type, inputs, dtypes, *args, **kwargs)
+            self._constants[key] = create()
         return self._constants[key]
 
     def _starts_a_variable(self, name):

@@ -11,7 +11,7 @@ import itertools
 import threading
 from typing import NamedTuple
 
-import tensorflow as tf
+from sqair.graph_mode import tf
 
 _uid = itertools.count()
 _building = threading.local()  # the loops whose bodies a thread is building, innermost last
@@ -80,7 +80,7 @@ def _loops_being_built():
 
 def _context():
     """The loop that operations are being made in; a backward loop is another one for each call of `tf.gradients`."""
-    return tf.compat.v1.get_default_graph()._get_control_flow_context()  # noqa: SLF001
+    return tf.get_default_graph()._get_control_flow_context()  # noqa: SLF001
 
 
 def _forward(inputs, weights, bias, activation):
@@ -170,5 +170,5 @@ def _gradients(**functions):
     for op_type, function in functions.items():
         names[op_type] = f"SqairDeferred{next(_uid)}"
         tf.RegisterGradient(names[op_type])(function)
-    with tf.compat.v1.get_default_graph().gradient_override_map(names):
+    with tf.get_default_graph().gradient_override_map(names):
         yield

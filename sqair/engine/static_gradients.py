@@ -9,7 +9,7 @@ different number of rows. Under that promise the static shapes say everything.
 
 import contextlib
 
-import tensorflow as tf
+from sqair.graph_mode import tf
 
 
 @contextlib.contextmanager
@@ -21,7 +21,7 @@ def static_gradients():
     """
     names = ("Add", "AddV2", "Sub", "Mul", "RealDiv", "ConcatV2", "Reshape", "ExpandDims", "Squeeze", "Sum")
     names += ("GatherNd", "BatchMatMulV2", "SelectV2", "CropAndResize", "UnsortedSegmentSum")
-    with tf.compat.v1.get_default_graph().gradient_override_map({name: _PREFIX + name for name in names}):
+    with tf.get_default_graph().gradient_override_map({name: _PREFIX + name for name in names}):
         yield
 
 
@@ -161,9 +161,7 @@ def _crop_and_resize(operation, gradient):
 def _select(operation, gradient):
     condition, x, y = operation.inputs
     nothing = tf.zeros_like(gradient)
-    chosen, rejected = [
-        tf.compat.v2.where(condition, *pair) for pair in ((gradient, nothing), (nothing, gradient))
-    ]
+    chosen, rejected = [tf.where_v2(condition, *pair) for pair in ((gradient, nothing), (nothing, gradient))]
     return None, None if _constant(x) else _like(chosen, x), None if _constant(y) else _like(rejected, y)
 
 

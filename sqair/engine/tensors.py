@@ -2,7 +2,8 @@
 """Shapes, and structures of tensors that travel as one tensor."""
 
 import numpy as np
-import tensorflow as tf
+
+from sqair.graph_mode import tf
 
 
 def check_shape(tensor, shape, name):

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Scans a cell over time, for parts of the batch side by side."""
 
-import tensorflow as tf
-
 from sqair.engine.loop_gradients import DeferredGradients
 from sqair.engine.tensors import merge_leading, pack, size, split_leading, unpack
+from sqair.graph_mode import tf
 
 STREAMS = 2  # parts of a batch that are unrolled side by side
 

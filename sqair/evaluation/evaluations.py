@@ -160,7 +160,7 @@ class Evaluations:
     def begun(self, request):
         """What is known of a request that was cut, `SequenceStatistics`; None if nothing is."""
         try:
-            with np.load(self._path(PARTIAL), allow_pickle=False) as stored:
+            with open(self._path(PARTIAL), "rb") as file, np.load(file, allow_pickle=False) as stored:
                 if Request(*json.loads(str(stored["request"]))) != request:
                     return None
                 return SequenceStatistics(*(stored[name] for name in SequenceStatistics._fields))

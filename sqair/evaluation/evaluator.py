@@ -8,17 +8,16 @@ from concurrent import futures
 from typing import Any, NamedTuple
 
 import numpy as np
-import tensorflow.compat.v1 as tf
-from attrdict import AttrDict
-from orderedattrdict import AttrDict as OrderedAttrDict
+from orderedattrdict import AttrDict
 
 from sqair import config_files
 from sqair.data import workers
-from sqair.engine import initial_values
+from sqair.engine import devices, initial_values
 from sqair.engine.lean_graph import LeanGraph
 from sqair.engine.unroll import STREAMS
 from sqair.errors import UserError
 from sqair.evaluation import sequence_statistics
+from sqair.graph_mode import tf
 from sqair.model import noise
 from sqair.model.spatial_transformer import boxes_from_logits
 from sqair.training import checkpoints, objective, runs
@@ -88,6 +87,7 @@ def session_config(num_threads):
         intra_op_parallelism_threads=max(num_threads // STREAMS, 1),
         inter_op_parallelism_threads=num_threads,
         gpu_options=tf.GPUOptions(allow_growth=True),
+        allow_soft_placement=True,
     )
     config.graph_options.rewrite_options.disable_meta_optimizer = True
     return config
@@ -138,7 +138,7 @@ class Evaluator:
         self.data, self.settings = data, settings
         self._openers = {}  # what `_open` is called with -> operation
         self._graph = LeanGraph()
-        with self._graph.as_default():
+        with self._graph.as_default(), devices.accelerator():
             tf.set_random_seed(settings.seed)  # of `initialise`
             self._variables = self._build(make_model)
             self._session = tf.Session(config=session_config(settings.num_threads))
@@ -184,7 +184,7 @@ class Evaluator:
         found = [result for _, result in zip(progress(range(num_batches)), batches)]
         if len(found) < num_batches:
             return None
-        return OrderedAttrDict(
+        return AttrDict(
             (name, sum(len(batch) * float(scalars[name]) for batch, scalars in found) / num_sequences)
             for name in self._result.scalars
         )
@@ -258,7 +258,7 @@ class Evaluator:
     def _build(self, make_model):
         settings = self.settings
         dataset = self._numbered(next(iter(self.data)), settings.batch_size, 1)
-        with tf.device("/cpu:0"):
+        with devices.host():
             self._iterator = tf.data.Iterator.from_structure(
                 tf.data.get_output_types(dataset), tf.data.get_output_shapes(dataset)
             )

@@ -5,7 +5,6 @@ import itertools
 from typing import Any, NamedTuple
 
 import numpy as np
-import tensorflow.compat.v1 as tf
 
 from sqair.data import array_files
 from sqair.data.pipeline import SequenceDataset
@@ -13,6 +12,7 @@ from sqair.errors import UserError
 from sqair.evaluation.evaluator import NUM_SEEDS
 from sqair.evaluation.restored_model import RestoredModel
 from sqair.files import atomic_write
+from sqair.graph_mode import tf
 from sqair.model import noise
 from sqair.model.spatial_transformer import boxes_from_logits
 from sqair.model.structures import GeneratedSequence

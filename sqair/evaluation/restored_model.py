@@ -4,14 +4,14 @@
 import os
 
 import numpy as np
-import tensorflow.compat.v1 as tf
-from attrdict import AttrDict
+from orderedattrdict import AttrDict
 
 from sqair import config_files
-from sqair.engine import initial_values
+from sqair.engine import devices, initial_values
 from sqair.engine.lean_graph import LeanGraph
 from sqair.errors import UserError
 from sqair.evaluation.evaluator import session_config
+from sqair.graph_mode import tf
 from sqair.training import checkpoints, runs
 
 
@@ -33,7 +33,7 @@ class RestoredModel:
         """
         self.image_shape, values = tuple(image_shape), checkpoints.averaged(values)
         self._graph = LeanGraph()
-        with self._graph.as_default():
+        with self._graph.as_default(), devices.accelerator():
             with initial_values.keyed_by_name():
                 model = make_model()
             self._build(model)

@@ -10,9 +10,9 @@ from collections import OrderedDict
 from typing import Any, NamedTuple
 
 import numpy as np
-import tensorflow.compat.v1 as tf
 
 from sqair.evaluation.metrics import LEAST_VISIBLE
+from sqair.graph_mode import tf
 
 
 class SequenceStatistics(NamedTuple):

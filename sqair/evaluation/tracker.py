@@ -4,7 +4,6 @@
 from typing import Any, NamedTuple
 
 import numpy as np
-import tensorflow.compat.v1 as tf
 
 from sqair.engine.tensors import take_slots
 from sqair.engine.unroll import unroll
@@ -12,6 +11,7 @@ from sqair.errors import UserError
 from sqair.evaluation.restored_model import RestoredModel
 from sqair.evaluation.tight_boxes import tight_boxes
 from sqair.files import atomic_write
+from sqair.graph_mode import tf
 from sqair.model import noise
 from sqair.model.spatial_transformer import boxes_from_logits
 

@@ -6,9 +6,8 @@
 
 import math
 
-import tensorflow as tf
-
 from sqair.errors import UserError
+from sqair.graph_mode import tf
 
 ESTIMATORS = ("reference", "vimco", "reinforce")
 

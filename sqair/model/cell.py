@@ -1,12 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """One time-step of SQAIR: propagate, discover, keep the present objects (section 3 of the paper)."""
 
-import sonnet as snt
-import tensorflow as tf
-
 from sqair.engine.active_slots import masked_sum
 from sqair.engine.layers import MLP
 from sqair.engine.tensors import merge_leading, pack, range_of, size, take_slots, unpack
+from sqair.graph_mode import snt, tf
 from sqair.model.slots import next_ids, present_first, squeeze_last
 from sqair.model.structures import (
     CellOutputs,
@@ -30,7 +28,7 @@ class SQAIRCell(snt.RNNCore):
         with self._enter_variable_scope():
             self._encode = MLP([hidden_size] * 2, inputs=dict(what=n_what, where=4), name="object_summary")
             self._temporal_start, self._prior_start = [
-                tf.compat.v1.get_variable(name, [1, hidden_size], initializer=tf.zeros_initializer())
+                tf.get_variable(name, [1, hidden_size], initializer=tf.zeros_initializer())
                 for name in ("temporal_start", "prior_start")
             ]
 

@@ -4,12 +4,11 @@
 from typing import Any, NamedTuple
 
 import numpy as np
-import sonnet as snt
-import tensorflow as tf
 
 from sqair.engine.active_slots import masked_call, masked_sum
 from sqair.engine.layers import fixed_scalar
 from sqair.engine.tensors import flatten
+from sqair.graph_mode import snt, tf
 from sqair.model import spatial_transformer
 from sqair.model.distributions import HALF_LOG_TWO_PI
 
@@ -56,13 +55,11 @@ class Decoder(snt.AbstractModule):
         self._image_shape = tuple(mean_image.shape)
         self._glimpse_decoder, self._glimpse_size, self._compact = glimpse_decoder, glimpse_size, compact
         with self._enter_variable_scope():
-            self._scale = tf.compat.v1.get_variable(
+            self._scale = tf.get_variable(
                 "output_scale", [], initializer=tf.constant_initializer(output_scale)
             )
             background = tf.constant_initializer(mean_image)
-            self._mean_image = tf.compat.v1.get_variable(
-                "mean_image", self._image_shape, initializer=background
-            )
+            self._mean_image = tf.get_variable("mean_image", self._image_shape, initializer=background)
             # The authors' release stores square roots.
             self._root_std = fixed_scalar("output_std_root", output_std**0.5)
             self._root_background_std = fixed_scalar("background_std_root", output_std**0.5)

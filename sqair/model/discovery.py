@@ -1,13 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Discovery: finds the objects of a frame that propagation does not explain (section 3.2 of the paper)."""
 
-import sonnet as snt
-import tensorflow as tf
-
 from sqair.engine.active_slots import ActiveSlots, scan_slots, split_slots
 from sqair.engine.early import EarlyProducts
 from sqair.engine.layers import MLP, make_core
 from sqair.engine.tensors import gather_rows, size
+from sqair.graph_mode import snt, tf
 from sqair.model.distributions import positive_scale, probability, sample_bernoulli
 from sqair.model.networks import WhereStatistics
 from sqair.model.slots import PreviousSlot, before_first_slot, squeeze_last
@@ -98,7 +96,7 @@ class Discovery(snt.AbstractModule):
         self._core, self._compact = core, compact
         with self._enter_variable_scope():
             shape = [1] + core.relation.state_size.as_list()
-            self._start = tf.compat.v1.get_variable("start", shape, initializer=tf.zeros_initializer())
+            self._start = tf.get_variable("start", shape, initializer=tf.zeros_initializer())
 
     def _build(self, images, image_encoding, image_index, propagated_summary, noise):
         """Discovers the new objects of one frame.

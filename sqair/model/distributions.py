@@ -3,12 +3,9 @@
 
 import math
 
-import sonnet as snt
-import tensorflow as tf
-import tensorflow_probability as tfp
-
 from sqair.engine.layers import Linear
 from sqair.engine.tensors import pack, straight_through_clip
+from sqair.graph_mode import snt, tf
 
 HALF_LOG_TWO_PI = 0.5 * math.log(2.0 * math.pi)
 MIN_COUNT_PROB = 1e-16
@@ -50,6 +47,23 @@ def sample_bernoulli(noise, prob):
     return tf.cast(noise < prob, tf.float32)
 
 
+def fill_triangular(entries):
+    """Lays `[n (n + 1) / 2]` numbers out as a lower-triangular `[n, n]` matrix, clockwise from the bottom right.
+
+    The order is that of TensorFlow Probability's `fill_triangular`, as variables of checkpoints have it: the matrix of
+    1, 2, 3, 4, 5, 6 has the rows (4, 0, 0), (6, 5, 0), (3, 2, 1).
+
+    Raises:
+        ValueError: if no triangle has that many entries.
+    """
+    (count,) = entries.shape.as_list()
+    size = int(math.sqrt(2 * count))
+    if size * (size + 1) != 2 * count:
+        raise ValueError(f"{count} numbers do not fill a triangle.")
+    square = tf.reshape(tf.concat([entries[size:], entries[::-1]], 0), [size, size])
+    return tf.linalg.band_part(square, -1, 0)
+
+
 class AffineDiagonalNormal(snt.AbstractModule):
     """A Gaussian with lower-triangular scale `L = diag(scale) (I + M)` with a learned lower-triangular M."""
 
@@ -57,8 +71,8 @@ class AffineDiagonalNormal(snt.AbstractModule):
         """Args: size: int, the number of dimensions."""
         super().__init__(name=name)
         with self._enter_variable_scope(), tf.control_dependencies(None):
-            entries = tf.compat.v1.get_variable("cholesky_scale", [size * (size + 1) // 2])
-            self._mixing = tf.eye(size) + tfp.math.fill_triangular(entries)
+            entries = tf.get_variable("cholesky_scale", [size * (size + 1) // 2])
+            self._mixing = tf.eye(size) + fill_triangular(entries)
             self._log_det = tf.reduce_sum(tf.math.log(tf.abs(tf.linalg.diag_part(self._mixing))))
 
     def mix(self, noise):
@@ -147,8 +161,8 @@ class AutoregressiveNormal(snt.AbstractModule):
         """Args: scale_prior: two floats, where the mean of the scale logits starts (x, y)."""
         super().__init__(name=name)
         with self._enter_variable_scope():
-            self._first = tf.compat.v1.get_variable("first_where", [1, 4])
-            self._start = tf.compat.v1.get_variable("start", [1, 4], initializer=tf.zeros_initializer())
+            self._first = tf.get_variable("first_where", [1, 4])
+            self._start = tf.get_variable("start", [1, 4], initializer=tf.zeros_initializer())
             self._context = Linear(WHERE_PRIOR_HIDDEN, name="context")
             self._where_to_hidden = Linear(4, name="where_to_hidden")
             self._context_to_hidden = Linear(4, name="context_to_hidden")

@@ -1,11 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Generation: one time-step of the prior alone, `p(z_t | z_{t-1})` (section 3.1 of the paper)."""
 
-import sonnet as snt
-import tensorflow as tf
-
 from sqair.engine.active_slots import ActiveSlots
 from sqair.engine.tensors import merge_leading, take_slots
+from sqair.graph_mode import snt, tf
 from sqair.model.distributions import probability, sample_bernoulli
 from sqair.model.priors import expected_propagations
 from sqair.model.propagation import PropagationOutputs

@@ -5,10 +5,8 @@ encoders and decoder.
 
 from typing import Any, NamedTuple
 
-import sonnet as snt
-import tensorflow as tf
-
 from sqair.engine.layers import MLP, Linear, fixed_scalar
+from sqair.graph_mode import snt, tf
 from sqair.model import spatial_transformer
 from sqair.model.distributions import MIN_SCALE, positive_scale
 
@@ -89,7 +87,7 @@ class WhereStatistics(snt.AbstractModule):
         super().__init__(name=name)
         with self._enter_variable_scope():
             self._mlp = MLP([hidden_size] * 2, 8, inputs=inputs)
-            self._offset = tf.compat.v1.get_variable(
+            self._offset = tf.get_variable(
                 "scale_offset", [], initializer=tf.constant_initializer(scale_bias)
             )
 

@@ -5,8 +5,7 @@ Every kind of noise has a key of its own, so that the same seed and step always 
 kinds ever share theirs.
 """
 
-import tensorflow as tf
-
+from sqair.graph_mode import tf
 from sqair.model.structures import FrameNoise, StepNoise
 
 _FIELDS = ("propagation_what", "propagation_where", "propagation_presence")

@@ -4,12 +4,11 @@
 import math
 
 import numpy as np
-import sonnet as snt
-import tensorflow as tf
 
 from sqair.engine.layers import MLP, Linear, make_core
 from sqair.engine.tensors import pack
 from sqair.errors import UserError
+from sqair.graph_mode import snt, tf
 from sqair.model.distributions import (
     HALF_LOG_TWO_PI,
     AutoregressiveNormal,
@@ -69,10 +68,8 @@ class DiscoveryPrior(snt.AbstractModule):
             if kind == "cat":
                 zeros = tf.zeros_initializer()
                 later = tf.constant_initializer([LATER_FRAME_BIAS] + [0.0] * n_steps)
-                self._bias = tf.compat.v1.get_variable("count_bias", [n_steps + 1], initializer=zeros)
-                self._later_bias = tf.compat.v1.get_variable(
-                    "count_later_bias", [n_steps + 1], initializer=later
-                )
+                self._bias = tf.get_variable("count_bias", [n_steps + 1], initializer=zeros)
+                self._later_bias = tf.get_variable("count_later_bias", [n_steps + 1], initializer=later)
                 self._logits = MLP([COUNT_HIDDEN], n_steps + 1, name="count")
 
     def _build(self, what, where, presence, propagated_summary, expected, is_later):

@@ -3,13 +3,11 @@
 
 from typing import Any, NamedTuple
 
-import sonnet as snt
-import tensorflow as tf
-
 from sqair.engine.active_slots import ActiveSlots, scan_slots
 from sqair.engine.early import EarlyProducts
 from sqair.engine.layers import MLP, Linear, fixed_scalar, make_core
 from sqair.engine.tensors import size
+from sqair.graph_mode import snt, tf
 from sqair.model.distributions import (
     MIN_SCALE,
     AffineDiagonalNormal,
@@ -194,7 +192,7 @@ class Propagation(snt.AbstractModule):
         self._core, self._prior, self._compact = core, prior, compact
         with self._enter_variable_scope():
             shape = [1] + core.relation.state_size.as_list()
-            self._start = tf.compat.v1.get_variable("start", shape, initializer=tf.zeros_initializer())
+            self._start = tf.get_variable("start", shape, initializer=tf.zeros_initializer())
 
     def _build(self, images, image_index, state, noise):
         """Propagates the objects of one frame.

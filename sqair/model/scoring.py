@@ -7,11 +7,9 @@ particles, n = T * R of them.
 
 from typing import Any, NamedTuple
 
-import sonnet as snt
-import tensorflow as tf
-
 from sqair.engine.active_slots import masked_call
 from sqair.engine.tensors import map_packed, merge_leading, pack, size, split_leading, take_slots, unpack
+from sqair.graph_mode import snt, tf
 from sqair.model import distributions
 from sqair.model.priors import expected_propagations
 from sqair.model.slots import ABSENT_LOGIT, mask_absent_logit, shift_in_time, squeeze_last

@@ -4,9 +4,9 @@
 from typing import Any, NamedTuple
 
 import numpy as np
-import tensorflow as tf
 
 from sqair.engine.tensors import map_packed
+from sqair.graph_mode import tf
 
 ABSENT_LOGIT = -88.0  # its sigmoid underflows to 0 in float32
 

@@ -7,9 +7,9 @@ separable (Jaderberg et al. 2015, arXiv:1506.02025): each axis has a small matri
 """
 
 import numpy as np
-import tensorflow as tf
 
 from sqair.engine.tensors import straight_through_clip
+from sqair.graph_mode import tf
 
 MIN_COORDINATE_SCALE = 1e-4
 _HUGE = 1e30
@@ -91,7 +91,7 @@ def _padded_boxes(where, image_size, padded_size):
             return _to_logits(last - first, last + first, raw_scale, shift)
 
         # A box that is NaN would make the kernel read beyond its memory. No other reaches 2.
-        return tf.compat.v2.where(boxes < 2.0, boxes, 2.0 * tf.ones_like(boxes)), gradient
+        return tf.where_v2(boxes < 2.0, boxes, 2.0 * tf.ones_like(boxes)), gradient
 
     return boxes_of(where)
 

@@ -1,13 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Sequential Attend, Infer, Repeat (Kosiorek et al. 2018, arXiv:1806.01794): the whole model."""
 
-import sonnet as snt
-import tensorflow as tf
-
 from sqair.engine.layers import MLP
 from sqair.engine.static_gradients import static_gradients
 from sqair.engine.tensors import check_shape, gather_rows, merge_leading, range_of, size, split_leading
 from sqair.engine.unroll import STREAMS, unroll
+from sqair.graph_mode import snt, tf
 from sqair.model import spatial_transformer
 from sqair.model.cell import SQAIRCell
 from sqair.model.decoder import Decoder, log_likelihood
@@ -239,7 +237,7 @@ def _with_rows(state, rows):
     check_shape(state.is_later, [rows if isinstance(rows, int) else None, 1], "first_state.is_later")
     text = "first_state must have a row for each particle of the noise"
     with tf.control_dependencies(
-        [tf.compat.v1.debugging.assert_equal(tf.shape(state.is_later)[0], rows, message=text)]
+        [tf.debugging.assert_equal(tf.shape(state.is_later)[0], rows, message=text)]
     ):
         return tf.nest.map_structure(tf.identity, state)
 

@@ -13,10 +13,10 @@ import shutil
 from typing import NamedTuple
 
 import numpy as np
-import tensorflow.compat.v1 as tf
 
 from sqair import files
 from sqair.errors import UserError
+from sqair.graph_mode import first_line, tf
 
 PERMANENT, ROLLING = "model", "rolling"
 _DATA_ENDING, _INDEX_ENDING = ".data-00000-of-00001", ".index"  # the index comes last: it marks completeness
@@ -135,7 +135,11 @@ def read(path):
     try:
         reader = tf.train.NewCheckpointReader(path)
         return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
-    except (tf.errors.OpError, RuntimeError) as error:
+    except (
+        tf.errors.OpError,
+        RuntimeError,
+        IndexError,
+    ) as error:  # the last is what 2.x makes of one cut short
         raise ValueError(f"Checkpoint {path} is truncated or damaged: {_reason(error)}.") from None
 
 
@@ -276,5 +280,5 @@ def _reason(error):
     """The first line of an error of the system or of TensorFlow, without its full stop."""
     if isinstance(error, OSError) and error.strerror:
         return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
-    text = getattr(error, "message", None) or str(error)
-    return text.strip().split("\n")[0].rstrip(".").split("; ")[-1]  # "file; reason" of TensorFlow's writers
+    text = first_line(error) if isinstance(error, tf.errors.OpError) else str(error).strip().split("\n")[0]
+    return text.rstrip(".").split("; ")[-1]  # "file; reason" of TensorFlow's writers

@@ -3,7 +3,7 @@
 
 import math
 
-import tensorflow.compat.v1 as tf
+from sqair.graph_mode import tf
 
 RATE_DIVISOR = 3.0
 LAST_RATE = 0.01  # share of the rate that a cosine ends at

@@ -4,12 +4,12 @@
 from collections import OrderedDict
 
 import numpy as np
-import tensorflow.compat.v1 as tf
 
-from sqair.engine import initial_values
+from sqair.engine import devices, initial_values
 from sqair.engine.lean_graph import LeanGraph
 from sqair.errors import UserError
 from sqair.evaluation import evaluator as evaluation
+from sqair.graph_mode import first_line, tf
 from sqair.model import noise
 from sqair.training import checkpoints, curriculum
 
@@ -56,7 +56,7 @@ class TrainingGraph:
         self._dataset, self._settings = dataset, settings
         self.step = 0 if checkpoint is None else checkpoint.step
         self.graph = LeanGraph()
-        with self.graph.as_default():
+        with self.graph.as_default(), devices.accelerator():
             tf.set_random_seed(settings.seed)
             self._build(make_model)
             self._saver = checkpoints.Saver(tf.global_variables())
@@ -130,7 +130,7 @@ class TrainingGraph:
 
     def _build(self, make_model):
         settings = self._settings
-        with tf.device("/cpu:0"):
+        with devices.host():
             self._iterator = tf.data.make_initializable_iterator(self._batches())
             batch = self._iterator.get_next()
         global_step = tf.get_variable(  # a resource: all that is read in one run is read before the update
@@ -237,13 +237,13 @@ class TrainingGraph:
         Returns:
             What is not finite, as the beginning of a sentence; None if all of it is finite.
         """
-        with self.graph.as_default(), tf.device("/cpu:0"):
+        with self.graph.as_default(), devices.host():
             self.session.run(self._iterator.make_initializer(self._batches()))
         where = f"Update {self.step + 1} was not applied:"
         try:
             loss, scalars, _, _, half_squares = self.session.run(self._numbers)
         except tf.errors.InvalidArgumentError as error:  # a check inside the model, with --debug
-            return f"{where} {error.message.splitlines()[0].strip()}"
+            return f"{where} {first_line(error)}"
         terms = ["loss"] if not np.isfinite(loss) else []
         terms += [name for name, value in zip(self._result.scalars, scalars) if not np.isfinite(value)]
         broken = [name for name, value in zip(self._gradient_names, half_squares) if not np.isfinite(value)]

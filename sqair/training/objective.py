@@ -4,9 +4,8 @@
 from collections import OrderedDict
 from typing import Any, NamedTuple
 
-import tensorflow as tf
-
 from sqair.engine.static_gradients import static_gradients
+from sqair.graph_mode import tf
 from sqair.model import bounds
 from sqair.model.structures import SequenceOutputs
 
@@ -49,7 +48,7 @@ def _result(outputs, batch, k_particles, estimator, l2):
     log_weights, discrete_log_q = over_time(outputs.log_weights), over_time(outputs.steps.discrete_log_q)
     loss = bounds.loss(log_weights, discrete_log_q, seq_len, estimator)
     if l2:
-        loss += l2 * tf.add_n([tf.nn.l2_loss(variable) for variable in tf.compat.v1.trainable_variables()])
+        loss += l2 * tf.add_n([tf.nn.l2_loss(variable) for variable in tf.trainable_variables()])
     weights = bounds.importance_weights(log_weights)
     squared_error = _squared_error(outputs.canvas, batch.images, k_particles)
     scalars = _scalars(outputs.steps, outputs.log_likelihood, squared_error, batch, log_weights, weights)

@@ -7,7 +7,7 @@ import platform
 import subprocess
 
 _PACKAGE_FOLDER = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
-_MODULES = ("tensorflow", "tensorflow_probability", "sonnet", "numpy")
+_MODULES = ("tensorflow", "sonnet", "numpy")
 
 
 def versions():

@@ -6,9 +6,8 @@ import os
 import sys
 import time
 
-import tensorflow.compat.v1 as tf
-
 from sqair import files
+from sqair.graph_mode import tf
 
 BATCH, TRAIN, VALID = (
     "batch",

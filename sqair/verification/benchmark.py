@@ -164,16 +164,13 @@ def matrix_product(size, num_threads):
         size: int, rows and columns.
         num_threads: int, as in the settings of a training.
     """
-    import tensorflow as tf  # here, so that scripts/benchmark.py refuses wrong flags at once
-
     from sqair.evaluation.evaluator import session_config
+    from sqair.graph_mode import tf  # here, so that scripts/benchmark.py refuses wrong flags at once
 
     with tf.Graph().as_default() as graph:
-        matrix = tf.compat.v1.get_variable(
-            "matrix", [size, size], tf.float32, tf.compat.v1.random_uniform_initializer(seed=0)
-        )
+        matrix = tf.get_variable("matrix", [size, size], tf.float32, tf.random_uniform_initializer(seed=0))
         product = tf.matmul(matrix, matrix).op  # of which nothing is fetched
-        session = tf.compat.v1.Session(graph=graph, config=session_config(num_threads))
+        session = tf.Session(graph=graph, config=session_config(num_threads))
         session.run(matrix.initializer)
     return lambda: session.run(product)
 

@@ -6,12 +6,12 @@ import os
 import re
 
 import numpy as np
-import tensorflow.compat.v1 as tf
-from attrdict import AttrDict
+from orderedattrdict import AttrDict
 
 from sqair.common_model_flags import model_arguments
 from sqair.data.publishing import check_vacant, staged_folder
 from sqair.errors import UserError
+from sqair.graph_mode import tf
 from sqair.model import noise
 from sqair.model.sqair import mlp_sqair
 from sqair.training import checkpoints

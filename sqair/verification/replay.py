@@ -2,11 +2,12 @@
 """Runs the model of a stored case on its input and noise with its parameters."""
 
 import numpy as np
-import tensorflow as tf
 
 from sqair.data.pipeline import SequenceBatch
+from sqair.engine import devices
 from sqair.errors import UserError
 from sqair.evaluation.evaluator import session_config
+from sqair.graph_mode import tf
 from sqair.model import bounds
 from sqair.model.sqair import mlp_sqair
 from sqair.model.structures import FrameNoise, StepNoise
@@ -30,26 +31,26 @@ class Replay:
 
     def __init__(self, case, compact=True):
         images = float_images(case.arrays)
-        with tf.Graph().as_default() as graph:
+        with tf.Graph().as_default() as graph, devices.accelerator():
             model = mlp_sqair(np.zeros(images.shape[2:], np.float32), compact=compact, **case.flags)
             chosen = {flag: case.flags[flag] for flag in NAMING_FLAGS if flag in case.flags}
             self._names = reference_to_ours(**chosen)
             _check_names(case, self._names)
             self._rows = images.shape[:2] + (case.k_particles,)
-            self._inputs = {"input/imgs": tf.compat.v1.placeholder(tf.float32, (None,) + images.shape[1:])}
+            self._inputs = {"input/imgs": tf.placeholder(tf.float32, (None,) + images.shape[1:])}
             noise = FrameNoise(self._step_noise(case, "prop"), self._step_noise(case, "disc"))
             presence = tf.constant(_true_presence(case, *images.shape[:2]))
             batch = SequenceBatch(self._inputs["input/imgs"], None, presence, None, None)
             result = objective.loss_and_report(model, batch, case.k_particles, noise, case.estimator, case.l2)
-            self._variables = {v.op.name: v for v in tf.compat.v1.global_variables()}
+            self._variables = {v.op.name: v for v in tf.global_variables()}
             self._check_parameters(case)
-            trainable = {v.op.name for v in tf.compat.v1.trainable_variables()}
+            trainable = {v.op.name for v in tf.trainable_variables()}
             wanted = [name for name in self._names if self._names[name] in trainable]
             parameters = [self._variables[self._names[name]] for name in wanted]
             gradients = tf.gradients(result.loss, parameters, unconnected_gradients="zero")
             gradients = [tf.convert_to_tensor(gradient) for gradient in gradients]
             self._fetches = named_outputs(result, case.k_particles), dict(zip(wanted, gradients))
-        self._session = tf.compat.v1.Session(graph=graph, config=session_config(0))
+        self._session = tf.Session(graph=graph, config=session_config(0))
 
     def __enter__(self):
         return self
@@ -78,7 +79,7 @@ class Replay:
         keys = ["input/{}_{}".format(name, kind) for name in NOISE]
         for key in keys:
             shape = self._rows + case.arrays[key].shape[2:]
-            self._inputs[key] = tf.compat.v1.placeholder(tf.float32, shape)
+            self._inputs[key] = tf.placeholder(tf.float32, shape)
         return StepNoise(*[self._inputs[key] for key in keys])
 
     def _value(self, key, arrays):
