@@ -92,32 +92,31 @@ def test_all_slots_are_computed_by_default_where_there_is_a_gpu_unless_a_flag_sa
     assert not compact() and compact(compact=True) and not compact(compact=False)
 
 
-def loss_and_gradients():
-    """Of the model, all slots of it, on two frames, with gradients of all variables: list of tensors.
-
-    Noise is given, as XLA draws other numbers.
-    """
-    batch = SequenceBatch(tf.ones([2, 4, H, W, 1]) * 0.3, None, tf.ones([2, 4, 1]), None, None)
-    model = small_model()
-    rng, slots = np.random.RandomState(0), (2, 4, 2, model.n_steps)
-    drawn = [
-        (rng.normal(size=slots + (3,)), rng.normal(size=slots + (4,)), rng.uniform(size=slots)) for _ in "pd"
-    ]
-    sample = FrameNoise(*[StepNoise(*[tf.constant(x, tf.float32) for x in phase]) for phase in drawn])
-    loss = objective.loss_and_report(model, batch, 2, sample).loss
-    return [loss, *tf.gradients(loss, tf.trainable_variables())]
-
-
 def run_traced():
-    """The loss and gradients of all slots, and how many operations that XLA compiled they took."""
+    """The model, all slots of it, on two frames: loss and gradients, and how many operations that XLA compiled ran.
+
+    Images and noise are fed, as XLA draws other numbers.
+    """
+    rng, feed = np.random.RandomState(0), {}
+
+    def fed(*shape):
+        tensor = tf.placeholder(tf.float32, shape)
+        feed[tensor] = rng.uniform(size=shape)
+        return tensor
+
     with tf.Graph().as_default():
         tf.set_random_seed(0)
+        batch = SequenceBatch(fed(2, 4, H, W, 1), None, tf.ones([2, 4, 1]), None, None)
         with initial_values.keyed_by_name():
-            fetches = loss_and_gradients()
+            model = small_model()
+            slots = (2, 4, 2, model.n_steps)
+            sample = FrameNoise(*[StepNoise(fed(*slots, 3), fed(*slots, 4), fed(*slots)) for _ in range(2)])
+            loss = objective.loss_and_report(model, batch, 2, sample).loss
+        fetches = [loss, *tf.gradients(loss, tf.trainable_variables())]
         options, data = tf.RunOptions(trace_level=tf.RunOptions.FULL_TRACE), tf.RunMetadata()
         with tf.Session(config=session_config(1)) as session:
             session.run(tf.global_variables_initializer())
-            values = session.run(fetches, options=options, run_metadata=data)
+            values = session.run(fetches, feed, options=options, run_metadata=data)
     names = [node.node_name for device in data.step_stats.dev_stats for node in device.node_stats]
     return [value.tolist() for value in values], sum("xla_run" in name for name in names)
 
