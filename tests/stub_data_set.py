@@ -23,6 +23,13 @@ def sharded_set(path):
     return path
 
 
+def script_set(path, num_train):
+    """Writes a data set for scripts, `num_train` and 6 sequences of 4 frames of 30x28 pixels; returns its path."""
+    options = moving_mnist.Options(canvas_size=(30, 28), digit_scale=0.5, seq_len=4)
+    moving_mnist.create(path, mnist.load_bundle(), options, num_train, num_valid=6, num_workers=1)
+    return path
+
+
 def sharded_sequences():
     """What its training set holds, made anew."""
     return list(moving_mnist.make_chunk(mnist.load_bundle().train, OPTIONS, 4, "train", 0, NUM_TRAIN))

@@ -3,19 +3,15 @@ import json
 import os
 
 import pytest
+import stub_data_set
 from script_run import STUB_MODEL, run_script
-
-from sqair.data import mnist, moving_mnist
 
 
 @pytest.fixture(scope="module")
 def run_folder(tmp_path_factory):
     """A run of four updates with checkpoints after each, and its data."""
     root = tmp_path_factory.mktemp("evaluate")
-    options = moving_mnist.Options(canvas_size=(30, 28), digit_scale=0.5, seq_len=4)
-    moving_mnist.create(
-        str(root / "set"), mnist.load_bundle(), options, num_train=8, num_valid=6, num_workers=1
-    )
+    stub_data_set.script_set(str(root / "set"), num_train=8)
     flags = (
         "--train_itr=4",
         "--save_itr=1",

@@ -9,11 +9,11 @@ import termios
 
 import numpy as np
 import pytest
+import stub_data_set
 import stub_model
 from stub_model import StubDataset, StubModel, T
 from tf_run import run
 
-from sqair.data import mnist, moving_mnist
 from sqair.errors import UserError
 from sqair.evaluation.evaluator import Evaluator, open_run
 from sqair.graph_mode import tf
@@ -232,8 +232,7 @@ def test_a_config_of_the_user_has_to_be_named(open_stub):
 @pytest.mark.slow
 def test_the_script_shows_a_bar_on_a_terminal(tmp_path):
     data_dir, tests = str(tmp_path / "set"), os.path.dirname(os.path.abspath(__file__))
-    options = moving_mnist.Options(canvas_size=(30, 28), digit_scale=0.5, seq_len=4)
-    moving_mnist.create(data_dir, mnist.load_bundle(), options, num_train=8, num_valid=6, num_workers=1)
+    stub_data_set.script_set(data_dir, num_train=8)
 
     def call(script, *flags, stderr=subprocess.PIPE):
         command = [sys.executable, os.path.join(os.path.dirname(tests), "scripts", script), *flags]

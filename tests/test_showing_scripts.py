@@ -15,6 +15,7 @@ import urllib.request
 import browser
 import numpy as np
 import pytest
+import stub_data_set
 import stub_evaluation
 from PIL import Image
 from script_run import STUB_MODEL, run_script
@@ -29,8 +30,7 @@ FRAMES, VALID = 4, 6
 def run_folder(tmp_path_factory):
     """A run of four updates with figures and validation, and its data."""
     root = tmp_path_factory.mktemp("showing")
-    options = moving_mnist.Options(canvas_size=(30, 28), digit_scale=0.5, seq_len=FRAMES)
-    moving_mnist.create(str(root / "set"), mnist.load_bundle(), options, 8, VALID, num_workers=1)
+    stub_data_set.script_set(str(root / "set"), num_train=8)
     flags = "--train_itr=4 --save_itr=2 --log_itr=2 --fig_itr=2 --batch_size=2 --k_particles=2".split()
     places = (f"--data_dir={root / 'set'}", f"--results_dir={root}", "--report_loss_every=1")
     assert run_script("train.py", STUB_MODEL, *flags, *places)[0] == 0

@@ -9,8 +9,8 @@ import sys
 import tempfile
 
 import pytest
+import stub_data_set
 
-from sqair.data import mnist, moving_mnist
 from sqair.training import checkpoints
 from sqair.training.reporting import read_metrics
 
@@ -37,10 +37,7 @@ QUICK = (
 
 @pytest.fixture(scope="module")
 def data_dir(tmp_path_factory):
-    folder = str(tmp_path_factory.mktemp("data") / "set")
-    options = moving_mnist.Options(canvas_size=(30, 28), digit_scale=0.5, seq_len=4)
-    moving_mnist.create(folder, mnist.load_bundle(), options, num_train=30, num_valid=6, num_workers=1)
-    return folder
+    return stub_data_set.script_set(str(tmp_path_factory.mktemp("data") / "set"), num_train=30)
 
 
 @pytest.fixture
