@@ -136,7 +136,7 @@ def test_a_report_of_a_run(run_folder, tmp_path):
     status, output, errors = run_script("report.py", *where, "--cases=2", f"--output={tmp_path}/x.html")
     assert (status, errors) == (0, "")
     text = (tmp_path / "x.html").read_text()
-    assert text.count("data:image/png") == 3 + 2 + 4 and "<h2>Training</h2>" in text
+    assert text.count("data:image/png") == 4 + 2 + 4 and "<h2>Training</h2>" in text
     with open(os.path.join(run_folder, "evaluation.json")) as file:
         entry = json.load(file)["evaluations"][-1]
     assert f"{entry['estimates']['normalised_iwae']['mean']:.4g}" in text
