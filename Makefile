@@ -8,7 +8,7 @@ export SQAIR_TF := $(TF)
 TESTS := CUDA_VISIBLE_DEVICES= OMP_NUM_THREADS=1 $(PYTHON_VENV) -m pytest -q --numprocesses=2 --dist=worksteal $(PART)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all lint format
+.PHONY: help setup demo notebook test test-all lint format
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
@@ -18,6 +18,10 @@ setup:  ## make or update .venv (TF=2: .venv-tf2)
 
 demo: setup  ## make a small data set, train on it, draw what it sees (4 minutes on 2 cores)
 	@$(PYTHON_VENV) scripts/demo.py
+
+notebook: setup  ## open notebooks/play.ipynb in a browser (installs Jupyter's notebook the first time)
+	@$(PYTHON_VENV) -c "import notebook" 2>/dev/null || $(PYTHON_VENV) -m pip install --quiet notebook==6.5.7
+	@$(PYTHON_VENV) -m notebook notebooks/play.ipynb
 
 test: setup  ## the tests, without the slow ones (5 minutes on 2 cores)
 	@$(TESTS) -m "not slow"

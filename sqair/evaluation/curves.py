@@ -80,8 +80,7 @@ def training_figure(runs, title=""):
     """
     if not 1 <= len(runs) <= MOST_RUNS:
         raise UserError(f"{len(runs)} runs cannot be told apart in a figure; name 1 to {MOST_RUNS}.")
-    figure = Figure(figsize=(9.5, 3.6), dpi=100, facecolor="white")
-    FigureCanvasAgg(figure)
+    figure = _figure(9.5, 3.6)
     for i, name in enumerate(panels(runs.values())):
         axes = figure.add_subplot(1, 2, i + 1)
         _draw_training(axes, name, runs)
@@ -169,8 +168,7 @@ def frames_figure(entry, title=""):
     """
     with evaluations.reading(entry):
         shown = frame_panels(entry)
-    figure = Figure(figsize=(3.6 * len(shown), 3.0), dpi=100, facecolor="white")
-    FigureCanvasAgg(figure)
+    figure = _figure(3.6 * len(shown), 3.0)
     for i, panel in enumerate(shown):
         _draw_frames(figure.add_subplot(1, len(shown), i + 1), panel)
     if title:
@@ -202,11 +200,16 @@ def _by_frame(values, entry):
     return np.array(values, np.float64)
 
 
-def _small_figure():
-    figure = Figure(figsize=(4.2, 3.0), dpi=150, facecolor="white")
+def _figure(width, height, dpi=100):
+    """A white `Figure` of so many inches that needs no screen."""
+    figure = Figure(figsize=(width, height), dpi=dpi, facecolor="white")
     FigureCanvasAgg(figure)
-    axes = figure.add_subplot(1, 1, 1)
-    return figure, axes
+    return figure
+
+
+def _small_figure():
+    figure = _figure(4.2, 3.0, dpi=150)
+    return figure, figure.add_subplot(1, 1, 1)
 
 
 def _draw_training(axes, name, runs):
