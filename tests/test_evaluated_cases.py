@@ -34,7 +34,7 @@ def evaluated(model, tmp_path, monkeypatch):
     checkpoints.write(path, VALUES)
     opened = []
     monkeypatch.setattr(
-        evaluated_cases.evaluator,
+        evaluated_cases.opening,
         "open_run",
         lambda folder, found, **changes: opened.append(changes) or (model, 7),
     )

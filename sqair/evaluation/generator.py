@@ -10,7 +10,7 @@ from sqair.data import array_files
 from sqair.data.pipeline import SequenceDataset
 from sqair.errors import UserError
 from sqair.evaluation.evaluator import NUM_SEEDS
-from sqair.evaluation.restored_model import RestoredModel
+from sqair.evaluation.restored_model import RestoredModel, require_sqair
 from sqair.files import atomic_write
 from sqair.graph_mode import tf
 from sqair.model import noise
@@ -136,12 +136,12 @@ class Generator(RestoredModel):
         return join(parts)
 
     def _build(self, model):
+        require_sqair(model, "Generation")
         self._images = tf.placeholder(tf.float32, [None, 1, *self.image_shape], "images")
         self._numbers = tf.placeholder(tf.int64, [None], "numbers")
         self._length = tf.placeholder(tf.int32, [], "length")
         self._seed = tf.placeholder(tf.int64, [], "seed")
-        sizes = model.n_steps, model.n_what
-        drawn = noise.draw_by_sequence(self._seed, self._numbers, self._length, 1, *sizes)
+        drawn = noise.draw_by_sequence(self._seed, self._numbers, self._length, 1, model.noise)
         self._sampled = self._videos(model.generate(drawn))
         self._frame_bytes = sum(4 * int(np.prod(x.shape.as_list()[2:])) for x in self._sampled[:-1])
 
@@ -154,7 +154,7 @@ class Generator(RestoredModel):
             observed = tf.tile(self._images, tf.stack([1, num_videos, 1, 1, 1])), at_first
             rows = tf.range(num_videos)
         else:
-            observed = self._images, noise.mode(num_observed, 1, 1, *sizes)
+            observed = self._images, noise.mode(num_observed, 1, 1, model.noise)
             rows = tf.zeros_like(self._numbers)
         seen, state = model.infer(*observed)
         state = tf.nest.map_structure(lambda x: tf.gather(x, rows), state)

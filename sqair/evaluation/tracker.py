@@ -8,7 +8,7 @@ import numpy as np
 from sqair.engine.tensors import take_slots
 from sqair.engine.unroll import unroll
 from sqair.errors import UserError
-from sqair.evaluation.restored_model import RestoredModel
+from sqair.evaluation.restored_model import RestoredModel, require_sqair
 from sqair.evaluation.tight_boxes import tight_boxes
 from sqair.files import atomic_write
 from sqair.graph_mode import tf
@@ -175,6 +175,7 @@ class Tracker(RestoredModel):
         return self._tightened(tracks._replace(presence=tracks.presence > 0.5, ids=tracks.ids.astype(int)))
 
     def _build(self, model):
+        require_sqair(model, "Tracking")
         self._images = tf.placeholder(tf.float32, [None, 1, *self.image_shape], "images")
         self._number = tf.placeholder(tf.int64, [], "frame")
         self._start = model.cell.initial_state(1)
@@ -199,11 +200,11 @@ class Tracker(RestoredModel):
 
     def _noise(self, model):
         """`FrameNoise` of `[T, 1, 1, N, n]`; that of a frame depends on its number alone."""
-        length, sizes = tf.shape(self._images)[0], (model.n_steps, model.n_what)
+        length = tf.shape(self._images)[0]
         if self._seed is None:
-            return noise.mode(length, 1, 1, *sizes)
+            return noise.mode(length, 1, 1, model.noise)
         numbers = self._number + tf.range(tf.cast(length, tf.int64))
-        by_frame = noise.draw_by_sequence(self._seed, numbers, 1, 1, *sizes)  # [1, T, 1, N, n]
+        by_frame = noise.draw_by_sequence(self._seed, numbers, 1, 1, model.noise)  # [1, T, 1, N, n]
         return tf.nest.map_structure(lambda x: tf.transpose(x, [1, 0, *range(2, x.shape.ndims)]), by_frame)
 
 

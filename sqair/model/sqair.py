@@ -1,20 +1,21 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Sequential Attend, Infer, Repeat (Kosiorek et al. 2018, arXiv:1806.01794): the whole model."""
 
-from sqair.engine.layers import MLP
 from sqair.engine.static_gradients import static_gradients
-from sqair.engine.tensors import check_shape, gather_rows, merge_leading, range_of, size, split_leading
+from sqair.engine.tensors import check_finite, check_shape, merge_leading, size, split_leading
 from sqair.engine.unroll import STREAMS, unroll
 from sqair.graph_mode import snt, tf
+from sqair.model import noise as noises
 from sqair.model import spatial_transformer
 from sqair.model.cell import SQAIRCell
-from sqair.model.decoder import Decoder, log_likelihood
+from sqair.model.decoder import Decoder
 from sqair.model.discovery import Discovery, DiscoveryCore
 from sqair.model.generation import GenerativeCell
-from sqair.model.networks import GlimpseEncoder, MLPGlimpseDecoder
+from sqair.model.networks import GlimpseEncoder, mlp_networks
 from sqair.model.priors import DiscoveryPrior, PropagationPrior
 from sqair.model.propagation import Propagation, PropagationCore
 from sqair.model.scoring import Scoring
+from sqair.model.sequence_bounds import WholeSequences
 from sqair.model.slots import squeeze_last
 from sqair.model.structures import FrameInputs, GeneratedSequence, SequenceOutputs
 
@@ -68,7 +69,8 @@ class SQAIR(snt.AbstractModule):
             UserError: if a type or core is unknown.
         """
         super().__init__(name=name)
-        self.n_steps, self.n_what = n_steps_per_image, n_what
+        self.n_steps, self._n_what = n_steps_per_image, n_what
+        self.noise, self.bound = noises.of_objects(n_steps_per_image, n_what), WholeSequences()
         self._debug, self._image_shape = debug, tuple(mean_image.shape)
         self._streams = STREAMS if compact else 1  # an accelerator has no cores to share out
         self._image_encoder, self._hidden_size = image_encoder, UNITS * n_units
@@ -150,9 +152,10 @@ class SQAIR(snt.AbstractModule):
         what, where, presence, object_ids, _ = generated.kept
         latents = what, where, squeeze_last(presence)
         canvas = tf.map_fn(lambda frame: self.decoder(*frame).mean, latents, dtype=tf.float32)
-        glimpses = self._glimpses(what, latents[-1])
+        rows = batch_size * particles
+        glimpses = split_leading(self.decoder.glimpses(merge_leading(what), merge_leading(latents[-1])), rows)
         outputs = GeneratedSequence(*latents, squeeze_last(object_ids), canvas, glimpses)
-        return _finite(outputs, "generation") if self._debug else outputs
+        return check_finite(outputs, "generation") if self._debug else outputs
 
     def _infer(self, images, noise):
         """`SequenceOutputs`, and the last `SQAIRState` of each stream."""
@@ -161,11 +164,10 @@ class SQAIR(snt.AbstractModule):
             particles = size(inputs.noise.discovery.what, axis=2)
             inferred, states = unroll(self.cell, inputs, particles, self._streams)
             steps = self._scoring(inferred, _merge_rows(inputs.noise))
-            canvas, log_likelihoods = self._decode(images, steps.latents, particles)
+            canvas, log_likelihoods, glimpses = self.decoder.render(images, steps.latents, particles)
             log_weights = log_likelihoods + steps.log_p - steps.log_q
-            glimpses = self._glimpses(steps.latents.what, steps.latents.presence)
             outputs = SequenceOutputs(steps, canvas, glimpses, log_likelihoods, log_weights)
-        return _finite(outputs, "model") if self._debug else outputs, states
+        return check_finite(outputs, "model") if self._debug else outputs, states
 
     def encode(self, images, noise):
         """`FrameInputs` of `[T, B, ...]`, what the cell reads frame by frame; arguments as of the model."""
@@ -176,27 +178,6 @@ class SQAIR(snt.AbstractModule):
         padded = spatial_transformer.pad_images(frames)
         return FrameInputs(split_leading(padded, batch_size), split_leading(encodings, batch_size), noise)
 
-    def _decode(self, images, latents, particles):
-        """Canvas `[T, R, H, W, C]` and log-likelihood `[T, R]` of each frame and particle.
-
-        Frame by frame: the cores share frames, and canvases stay in the processor's cache.
-        """
-        rows = size(latents.presence, axis=1)
-        image_index = range_of(rows) // particles  # row b * K + k: image b
-
-        def decode(frame):
-            image, what, where, presence = frame
-            pixels = self.decoder(what, where, presence)
-            return pixels.mean, log_likelihood(gather_rows(image, image_index), pixels)
-
-        frames = images, latents.what, latents.where, latents.presence
-        return tf.map_fn(decode, frames, dtype=(tf.float32, tf.float32))
-
-    def _glimpses(self, what, presence):
-        """`[T, R, N, g, g, C]`, to look at."""
-        glimpses = self.decoder.glimpses(merge_leading(what), merge_leading(presence))
-        return split_leading(glimpses, size(presence, axis=1))
-
     def _checked(self, images, noise):
         """The noise of images, as `_checked_noise`."""
         check_shape(images, (None, None) + self._image_shape, "images")
@@ -206,7 +187,7 @@ class SQAIR(snt.AbstractModule):
         """The noise, all of five dimensions; `leading`: T and B, None if unknown."""
         for phase in noise:
             slots = leading + [None, self.n_steps]
-            check_shape(phase.what, slots + [self.n_what], "noise of what")
+            check_shape(phase.what, slots + [self._n_what], "noise of what")
             check_shape(phase.where, slots + [4], "noise of where")
             check_shape(phase.presence, slots, "noise of presence")
         return tf.nest.map_structure(lambda x: x[..., None] if x.shape.ndims == 4 else x, noise)
@@ -214,12 +195,10 @@ class SQAIR(snt.AbstractModule):
 
 def mlp_sqair(mean_image, n_units=8, n_what=50, glimpse_size=20, **arguments):
     """`SQAIR` with fully connected encoders and decoder, the paper's MLP-SQAIR; arguments as of `SQAIR`."""
-    hidden_size, channels = UNITS * n_units, mean_image.shape[-1]
+    networks = mlp_networks(mean_image.shape, UNITS * n_units, glimpse_size)
     return SQAIR(
         mean_image,
-        MLP([hidden_size] * 2, name="image_encoder"),
-        MLP([hidden_size] * 2, name="glimpse_encoder"),
-        MLPGlimpseDecoder(hidden_size, glimpse_size, channels),
+        *networks,
         n_units=n_units,
         n_what=n_what,
         glimpse_size=glimpse_size,
@@ -240,10 +219,3 @@ def _with_rows(state, rows):
         [tf.debugging.assert_equal(tf.shape(state.is_later)[0], rows, message=text)]
     ):
         return tf.nest.map_structure(tf.identity, state)
-
-
-def _finite(value, name):
-    """The same structure, whose tensors fail by their names if they are not finite."""
-    if isinstance(value, tuple):
-        return type(value)(*[_finite(x, f"{name}.{field}") for field, x in zip(value._fields, value)])
-    return tf.debugging.check_numerics(value, f"{name} is not finite")
