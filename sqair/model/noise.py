@@ -6,6 +6,7 @@ kinds ever share theirs.
 """
 
 from sqair.graph_mode import tf
+from sqair.model.distributions import sample_categorical
 from sqair.model.structures import FrameNoise, StepNoise
 
 _FIELDS = ("propagation_what", "propagation_where", "propagation_presence")
@@ -85,12 +86,10 @@ def resample(importance_weights, seed, sequences):
     Returns:
         `[B]` int32 particle indices.
     """
-    cumulative = tf.cumsum(importance_weights, axis=-1)
     uniform = tf.map_fn(
         lambda number: tf.random.stateless_uniform([], _key(seed, number, "eval_resample")),
         sequences,
         tf.float32,
         back_prop=False,
     )
-    chosen = tf.reduce_sum(tf.cast(cumulative <= uniform[:, None] * cumulative[:, -1:], tf.int32), axis=-1)
-    return tf.minimum(chosen, tf.shape(cumulative)[1] - 1)
+    return sample_categorical(uniform[:, None], importance_weights)[:, 0]
