@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 import reference_fivo as reference
+from reference_bounds import log_mean_exp
 from scipy import stats
 from tf_run import run
 
@@ -44,7 +45,7 @@ class LinearGaussianCell(snt.RNNCore):
         return self._filter.first_particles(tf.fill([rows, 1], 0.0))
 
     def _build(self, inputs, particles):
-        particles, resampling = self._filter.resample(particles, inputs.uniforms, self._below)
+        particles, parents = self._filter.resample(particles, inputs.uniforms, self._below)
         of_state, of_x, scale = self._proposal
         x = tf.repeat(inputs.x, inputs.uniforms.shape[1].value, axis=0)
         z_tm1, noise = particles.state, tf.reshape(inputs.noise, [-1, 1])
@@ -52,8 +53,8 @@ class LinearGaussianCell(snt.RNNCore):
         z = loc + scale * noise
         log_p = normal_log_prob(z, reference.A * z_tm1, reference.Q) + normal_log_prob(x, z, reference.R)
         log_weight = log_p - normal_log_prob(z, loc, scale)
-        outputs = Outputs(z, resampling.log_weight + log_weight, resampling.parent)
-        return outputs, self._filter.Particles(z, particles.log_weight + log_weight)
+        particles, log_weights = self._filter.weigh(particles, z, log_weight, inputs.uniforms.shape[1].value)
+        return Outputs(z, log_weights, parents), particles
 
     @property
     def output_size(self):
@@ -79,8 +80,7 @@ def filtered(inputs, kind, below=0.5, filtering=fivo, streams=2):
     cell = LinearGaussianCell(kind, below, filtering)
     outputs, _ = unroll(cell, Inputs(*[tf.constant(x, tf.float32) for x in inputs]), k_particles, streams)
     outputs = Outputs(*[tf.reshape(x, inputs.noise.shape) for x in outputs])
-    running = tf.cumsum(outputs.log_weights, axis=0)
-    return cell, outputs, tf.reduce_logsumexp(running, -1) - np.log(k_particles)
+    return cell, outputs, tf.cumsum(bounds.iwae(outputs.log_weights), axis=0)
 
 
 def by_the_oracle(inputs, kind, below=0.5, parents=None):
@@ -101,7 +101,7 @@ def check_recursion(filtering=fivo, kind="bootstrap", below=0.5, k_particles=K, 
     parents = tf.cast(outputs.parents, tf.int32)
     lineage = filtering.lineages(parents)
     histories = filtering.follow(tf.reshape(outputs.z, [T, B * k_particles, 1]), lineage)
-    weights = bounds.importance_weights(tf.reduce_sum(outputs.log_weights, axis=0))
+    weights = bounds.importance_weights(outputs.log_weights[-1])
     outputs, log_evidence, lineage, histories, weights = run(
         [outputs, log_evidence, lineage, histories, weights]
     )
@@ -132,18 +132,22 @@ def test_one_particle_is_never_resampled_and_two_may_be():
     assert np.any(check_recursion(k_particles=2, below=0.9))
 
 
-def test_without_resampling_it_is_iwae_to_the_bit():
+def test_without_resampling_it_is_iwae():
     inputs = draw_inputs()
-    results = []
-    for below in (0.0, 1e-3):  # never, and never reached
-        _, outputs, _ = filtered(inputs, "bootstrap", below)
-        results.append([outputs, bounds.iwae(tf.reduce_sum(outputs.log_weights, axis=0))])
+    results = [filtered(inputs, "bootstrap", below)[1:] for below in (0.0, 1e-3)]  # never, and never reached
     never, unreached = run(results)
     for a, b in zip(tf.nest.flatten(never), tf.nest.flatten(unreached)):
         np.testing.assert_array_equal(a, b)
-    expected = by_the_oracle(inputs, "bootstrap", below=0.0)
-    np.testing.assert_allclose(never[1], expected["log_evidence"][-1], rtol=1e-5)
     np.testing.assert_array_equal(never[0].parents, np.broadcast_to(np.arange(K), (T, B, K)))
+    steps = [
+        reference.linear_gaussian_step(inputs.x[:, b, 0], inputs.noise[:, b], "bootstrap") for b in range(B)
+    ]
+    for b, step in enumerate(steps):
+        total, states = np.zeros(K), np.zeros(K)
+        for t in range(T):
+            states, log_w = np.transpose([step(t, k, states[k]) for k in range(K)])
+            total += log_w
+        np.testing.assert_allclose(never[1][-1, b], log_mean_exp(total), rtol=1e-5)
 
 
 # What is estimated
@@ -200,24 +204,23 @@ def test_on_a_model_of_two_states_all_that_can_happen_adds_up_to_the_likelihood(
     z_1, z_2 = (tf.placeholder(tf.int32, [None, 2]) for _ in range(2))
     table = tf.constant(discrete_log_weights(np.array(list(itertools.product([0, 1], repeat=2)))), tf.float32)
     state = tf.reshape(tf.cast(z_1, tf.float32), [-1, 1])
-    particles = fivo.first_particles(state)
     log_weight = tf.reshape(tf.gather(table[0], 2 * z_1), [-1, 1])
-    particles = fivo.Particles(state, particles.log_weight + log_weight)
-    particles, resampling = fivo.resample(particles, parents_of, below)
+    particles, of_first = fivo.weigh(fivo.first_particles(state), state, log_weight, 2)
+    particles, parents = fivo.resample(particles, parents_of, below)
     histories = 2 * tf.cast(particles.state, tf.int32) + tf.reshape(z_2, [-1, 1])
-    total_weight = particles.log_weight + tf.gather(table[1], histories[:, 0])[:, None]
-    estimate = tf.exp(bounds.iwae(tf.reshape(total_weight, [-1, 2])))
+    _, of_second = fivo.weigh(particles, state, tf.gather(table[1], histories[:, 0])[:, None], 2)
+    estimate = tf.exp(sum(bounds.iwae(tf.reshape(x, [-1, 2])) for x in (of_first, of_second)))
     weights = np.exp(discrete_log_weights(np.stack([first, first], -1))[0])
     shares = weights / weights.sum(1, keepdims=True)
     poor = weights.sum(1) ** 2 / (weights**2).sum(1) < below * 2
     for i, j in itertools.product(range(4), range(4)):
-        for parents in itertools.product([0, 1], repeat=2) if poor[i] else [(0, 1)]:
-            chance = np.prod([shares[i, k] for k in parents]) if poor[i] else 1.0
+        for chosen in itertools.product([0, 1], repeat=2) if poor[i] else [(0, 1)]:
+            chance = np.prod([shares[i, k] for k in chosen]) if poor[i] else 1.0
             middle = [shares[i, 0] / 2, shares[i, 0] + shares[i, 1] / 2]
-            outcomes.append((first[i], [middle[k] for k in parents], first[j], parents))
+            outcomes.append((first[i], [middle[k] for k in chosen], first[j], chosen))
             estimates.append(probability_q[i] * chance * probability_q[j])
     fed = [np.array(column) for column in zip(*outcomes)]
-    found, chosen = run([estimate, resampling.parent], {z_1: fed[0], parents_of: fed[1], z_2: fed[2]})
+    found, chosen = run([estimate, parents], {z_1: fed[0], parents_of: fed[1], z_2: fed[2]})
     np.testing.assert_array_equal(chosen.reshape(-1, 2), fed[3])
     np.testing.assert_allclose(np.sum(estimates), 1.0)
     for a, b in itertools.product([0, 1], repeat=2):
@@ -238,13 +241,12 @@ def particles_of(log_weights):
 def check_resampling(filtering=fivo):
     """Parents are drawn in proportion, are of the same sequence, and everything of them is taken."""
     batch_size, weights = 8000, np.array([0.55, 0.0, 0.3, 0.1, 0.05])
-    log_weights = np.log(weights + 1e-90) + np.linspace(-9, 9, batch_size)[:, None]
+    with np.errstate(divide="ignore"):  # one of them is impossible
+        log_weights = np.tile(np.log(K * weights), (batch_size, 1))
     uniforms = np.random.RandomState(0).uniform(size=(batch_size, K))
-    resampled, resampling = filtering.resample(
-        particles_of(log_weights), tf.constant(uniforms, tf.float32), 0.9
-    )
-    resampled, resampling = run([resampled, resampling])
-    parents = resampling.parent.reshape(batch_size, K)
+    resampled = filtering.resample(particles_of(log_weights), tf.constant(uniforms, tf.float32), 0.9)
+    resampled, parents = run(resampled)
+    parents = parents.reshape(batch_size, K)
     counts = np.bincount(parents.astype(int).ravel(), minlength=K)
     assert counts[1] == 0
     possible = weights > 0
@@ -256,10 +258,7 @@ def check_resampling(filtering=fivo):
     rows = resampled.state["row"].reshape(batch_size, K)
     np.testing.assert_array_equal(rows, parents + K * np.arange(batch_size)[:, None])
     np.testing.assert_array_equal(resampled.state["image"][:, 1, 2], rows.ravel())
-    mean = np.linspace(-9, 9, batch_size) - np.log(K)
-    np.testing.assert_allclose(
-        resampled.log_weight.reshape(batch_size, K), np.tile(mean[:, None], K), rtol=1e-5, atol=1e-5
-    )
+    assert not np.any(resampled.log_weight)
 
 
 def test_particles_are_drawn_in_proportion_and_stay_within_their_sequence():
@@ -273,7 +272,7 @@ def check_threshold(filtering=fivo):
     uniforms = tf.fill([2, 6], 0.99)
     for below, resampled in ((0.49, False), (0.51, True)):
         particles = particles_of(np.concatenate([log_weights, alike]))
-        parents = run(filtering.resample(particles, uniforms, below)[1].parent).reshape(2, 6)
+        parents = run(filtering.resample(particles, uniforms, below)[1]).reshape(2, 6)
         np.testing.assert_array_equal(parents[0], [4] * 6 if resampled else np.arange(6))
         np.testing.assert_array_equal(parents[1], np.arange(6))  # each sequence by itself
 
@@ -285,8 +284,8 @@ def test_a_sequence_is_resampled_when_its_own_effective_sample_size_falls_too_lo
 def test_the_default_is_half():
     log_weights = np.concatenate([np.zeros([1, 10]), np.zeros([1, 10])])
     log_weights[0, 4:], log_weights[1, 6:] = -200.0, -200.0
-    resampling = fivo.resample(particles_of(log_weights), tf.fill([2, 10], 0.0))[1]
-    np.testing.assert_array_equal(run(resampling.parent).reshape(2, 10), [[0] * 10, range(10)])
+    parents = fivo.resample(particles_of(log_weights), tf.fill([2, 10], 0.0))[1]
+    np.testing.assert_array_equal(run(parents).reshape(2, 10), [[0] * 10, range(10)])
 
 
 # Gradients
@@ -329,29 +328,45 @@ def test_the_gradient_is_that_of_the_chosen_particles():
 def test_the_choice_itself_has_no_gradient():
     log_weights = tf.constant(np.random.RandomState(0).normal(size=[B * K, 1]) * 9, tf.float32)
     uniforms = tf.constant(draw_inputs().uniforms[0], tf.float32)
-    particles, resampling = fivo.resample(fivo.Particles(tf.ones([B * K, 2]), log_weights), uniforms)
-    assert tf.gradients(resampling.parent, [log_weights, uniforms]) == [None, None]
+    particles, parents = fivo.resample(fivo.Particles(tf.ones([B * K, 2]), log_weights), uniforms)
+    assert tf.gradients(parents, [log_weights, uniforms]) == [None, None]
     assert tf.gradients(particles.state, log_weights) == [None]
-    changed = run(resampling.parent).ravel() != np.tile(np.arange(K), B)
+    changed = run(parents).ravel() != np.tile(np.arange(K), B)
     assert np.any(changed)
 
 
 # Mistakes
 
 
-LEVEL, DRAWN = "bounds.iwae(log_weights)[:, None]", "sample_categorical(uniforms, weights)"
-SCANNED = "tf.scan(step, next_parents, last, reverse=True, back_prop=False)"
+DRAWN, SCANNED = (
+    "sample_categorical(uniforms, weights)",
+    "tf.scan(step, next_parents, last, reverse=True, back_prop=False)",
+)
 MISTAKES = {
     "the rich are resampled": ("[:, None] < below", "[:, None] > below", check_threshold),
     "all are resampled": ("[:, None] < below", "[:, None] < 9.0 + below", check_threshold),
-    "weights are not levelled": ("poor, mean - log_weights", "poor, 0.0 * log_weights", check_recursion),
-    "the level is that of the best": (LEVEL, "tf.reduce_max(log_weights, 1, keepdims=True)", check_estimate),
-    "the level is the mean logarithm": (
-        LEVEL,
-        "tf.reduce_mean(log_weights, 1, keepdims=True)",
-        check_recursion,
+    "weights stay as they were": ("poor, tf.zeros_like(log_weights)", "poor, log_weights", check_recursion),
+    "weights are not normalised": (
+        "log_weights - bounds.iwae(log_weights)",
+        "log_weights - 0 * bounds.iwae(log_weights)",
+        check_estimate,
     ),
-    "the level has no gradient": (LEVEL, f"tf.stop_gradient({LEVEL})", check_gradient),
+    "the best has weight one": (
+        "bounds.iwae(log_weights)[:",
+        "tf.reduce_max(log_weights, 1)[:",
+        check_estimate,
+    ),
+    "the mean logarithm is zero": (
+        "bounds.iwae(log_weights)[:",
+        "tf.reduce_mean(log_weights, 1)[:",
+        check_estimate,
+    ),
+    "normalising has no gradient": (
+        "bounds.iwae(log_weights)[:",
+        "tf.stop_gradient(bounds.iwae(log_weights))[:",
+        check_gradient,
+    ),
+    "frames forget": ("particles.log_weight + log_weight", "log_weight", check_recursion),
     "parents are of the first sequence": (
         "[:, None] * k_particles, [-1]",
         "[:, None] * 0, [-1]",

@@ -1,18 +1,16 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Filtering variational objectives (FIVO; Maddison et al. 2017, arXiv:1705.09279): particles that are resampled.
 
-A cell filters by resampling what it is given, at the beginning of a time-step, and by adding the frame's own
-log-weight `log p(x_t, z_t | past) - log q(z_t | past, x)` at the end:
+A cell filters by resampling what it is given, at the beginning of a time-step, and by weighing what it makes of it
+with the frame's own log-weight `log p(x_t, z_t | past) - log q(z_t | past, x)` at the end:
 
-    particles, resampling = fivo.resample(particles, uniforms)
+    particles, parents = fivo.resample(particles, uniforms)
     ... one time-step of particles.state gives state and log_weight, [R, 1] ...
-    particles = fivo.Particles(state, particles.log_weight + log_weight)
-    and gives resampling.log_weight + log_weight out, as what this frame adds
+    particles, log_weights = fivo.weigh(particles, state, log_weight, k_particles)
 
-Of the model nothing else is known here. What all frames add is summed over time by the bounds as ever:
-`bounds.iwae` of the sum over frames 1 to t is the logarithm of FIVO's estimate of `p(x_{1:t})` (algorithm 1), whose
-mean is `p(x_{1:t})` itself, and the softmax of the sum are the weights of the particles. Without resampling that is
-IWAE, to the bit.
+Of the model nothing else is known here. `bounds.iwae` of a frame's `log_weights` is what the frame adds to the bound
+(algorithm 1: `log p^_t`), and their softmax are the weights of the particles after it. Without resampling the bound is
+IWAE. `exp` of it is an estimate of `p(x_{1:T})` without bias, resampled or not.
 
 Gradients go through log-weights and through the states of the particles that are chosen, not through the choice: the
 score-function term of resampling is left out, as the paper does in its experiments, which biases the gradient and
@@ -36,14 +34,7 @@ class Particles(NamedTuple):
     """K weighted particles of each of B sequences between two frames; row `b * K + k` is particle k of sequence b."""
 
     state: Any  # structure of [R, ...], what the model hands to the next frame
-    log_weight: Any  # [R, 1] nats, finite, of all frames so far
-
-
-class Resampling(NamedTuple):
-    """What resampling did before a frame."""
-
-    parent: Any  # [R, 1] float32: which of its sequence's particles, 0 to K - 1, a row goes on from
-    log_weight: Any  # [R, 1] nats: what it added to the log-weight of the row; 0 where it did nothing
+    log_weight: Any  # [R, 1] log of K times the normalised weight: 0 if all are alike
 
 
 def first_particles(state):
@@ -55,8 +46,7 @@ def first_particles(state):
 def resample(particles, uniforms, below=RESAMPLE_BELOW):
     """Resamples the sequences whose effective sample size has fallen too low (algorithm 1; multinomial).
 
-    K particles are drawn independently, in proportion to their weights; then all have the mean weight. The mean
-    is where the factors of the estimate that are complete are kept.
+    K particles are drawn independently, in proportion to their weights; then all have the same weight.
 
     Args:
         particles: `Particles` of R = B * K rows.
@@ -64,29 +54,45 @@ def resample(particles, uniforms, below=RESAMPLE_BELOW):
         below: float, the effective sample size that is too low, as a share of K; 0: never resample.
 
     Returns:
-        Tuple of `Particles` and `Resampling`.
+        Tuple of `Particles` and which of its sequence's particles, 0 to K - 1, each row goes on from: `[R, 1]`
+        float32, to travel with other outputs.
     """
     k_particles = uniforms.shape.as_list()[1]
     own = tf.tile(tf.range(k_particles)[None], tf.stack([size(uniforms), 1]))
     if not below:
-        return particles, Resampling(_rows(tf.cast(own, tf.float32)), tf.zeros_like(particles.log_weight))
+        return particles, _rows(tf.cast(own, tf.float32))
     log_weights = tf.reshape(particles.log_weight, [-1, k_particles])
     weights = bounds.importance_weights(log_weights)
     poor = bounds.effective_sample_size(weights)[:, None] < below * k_particles
     parents = tf.where_v2(poor, sample_categorical(uniforms, weights), own)
-    mean = bounds.iwae(log_weights)[:, None]
-    added = _rows(tf.where_v2(poor, mean - log_weights, tf.zeros_like(log_weights)))
+    log_weights = tf.where_v2(poor, tf.zeros_like(log_weights), log_weights)
     rows = tf.reshape(parents + range_of(size(uniforms))[:, None] * k_particles, [-1])
     state = tf.nest.map_structure(lambda x: gather_rows(x, rows), particles.state)
-    resampled = Particles(state, particles.log_weight + added)
-    return resampled, Resampling(_rows(tf.cast(parents, tf.float32)), added)
+    return Particles(state, _rows(log_weights)), _rows(tf.cast(parents, tf.float32))
+
+
+def weigh(particles, state, log_weight, k_particles):
+    """Weighs what a frame has made of particles.
+
+    Args:
+        particles: `Particles` that the frame went on from.
+        state: their states after it, structure of `[R, ...]`.
+        log_weight: `[R, 1]` nats, of this frame alone.
+        k_particles: int K.
+
+    Returns:
+        Tuple of `Particles` after the frame and `log (K W_k w_k)`, `[R, 1]` nats, of the normalised weights W before
+        the frame and those of the frame w.
+    """
+    log_weights = tf.reshape(particles.log_weight + log_weight, [-1, k_particles])
+    return Particles(state, _rows(log_weights - bounds.iwae(log_weights)[:, None])), _rows(log_weights)
 
 
 def lineages(parents):
     """Which particle of each frame led to each particle of the last one.
 
     Args:
-        parents: `[T, B, K]` int32, as of `Resampling`.
+        parents: `[T, B, K]` int32, 0 to K - 1.
 
     Returns:
         `[T, B, K]` int32, 0 to K - 1; those of the last frame are their own.
@@ -111,18 +117,9 @@ def follow(structure, lineage):
     Returns:
         The same structure, row `b * K + k` of which is one history in all frames.
     """
-    length, batch_size, k_particles = (size(lineage, axis) for axis in range(3))
-    first = range_of(length * batch_size) * k_particles
-    rows = tf.reshape(lineage, [-1, k_particles]) + tf.convert_to_tensor(first)[:, None]
-
-    def gather(x):
-        shape = tf.shape(x)
-        taken = tf.gather(tf.reshape(x, tf.concat([[-1], shape[2:]], 0)), tf.reshape(rows, [-1]))
-        taken = tf.reshape(taken, shape)
-        taken.set_shape(x.shape)
-        return taken
-
-    return tf.nest.map_structure(gather, structure)
+    first = range_of(size(lineage, 1)) * size(lineage, 2)  # row of each sequence
+    rows = tf.reshape(lineage + tf.convert_to_tensor(first)[:, None], tf.stack([size(lineage), -1]))
+    return tf.nest.map_structure(lambda x: tf.gather(x, rows, axis=1, batch_dims=1), structure)
 
 
 def _rows(values):

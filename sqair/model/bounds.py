@@ -19,7 +19,7 @@ def elbo(log_weights):
 
 def iwae(log_weights):
     """Importance-weighted bound of each sequence, `[B]` (Burda et al. 2016, arXiv:1509.00519, eq. 8)."""
-    return tf.reduce_logsumexp(log_weights, axis=-1) - math.log(log_weights.shape.as_list()[1])
+    return tf.reduce_logsumexp(log_weights, axis=-1) - math.log(log_weights.shape.as_list()[-1])
 
 
 def vimco_baseline(log_weights):

@@ -51,15 +51,15 @@ def sample_categorical(uniforms, weights):
     """Draws from each row in proportion to its weights, by the inverse of its cumulative sum.
 
     Args:
-        uniforms: `[B, M]` on [0, 1), one for each draw.
-        weights: `[B, K]`, not negative, of any sum; no gradient is taken.
+        uniforms: `[..., M]` on [0, 1), one for each draw.
+        weights: `[..., K]`, not negative, of any sum; no gradient is taken.
 
     Returns:
-        `[B, M]` int32 in 0..K - 1; an entry without weight is never drawn.
+        `[..., M]` int32 in 0..K - 1; an entry without weight is never drawn.
     """
     cumulative = tf.cumsum(weights, axis=-1)
-    chosen = tf.searchsorted(cumulative, uniforms * cumulative[:, -1:], side="right")
-    return tf.minimum(chosen, size(weights, axis=1) - 1)
+    chosen = tf.searchsorted(cumulative, uniforms * cumulative[..., -1:], side="right")
+    return tf.minimum(chosen, size(weights, axis=-1) - 1)
 
 
 def fill_triangular(entries):
