@@ -119,7 +119,13 @@ def follow(structure, lineage):
     """
     first = range_of(size(lineage, 1)) * size(lineage, 2)  # row of each sequence
     rows = tf.reshape(lineage + tf.convert_to_tensor(first)[:, None], tf.stack([size(lineage), -1]))
-    return tf.nest.map_structure(lambda x: tf.gather(x, rows, axis=1, batch_dims=1), structure)
+
+    def gather(x):
+        gathered = tf.gather(x, rows, axis=1, batch_dims=1)
+        gathered.set_shape(x.shape)
+        return gathered
+
+    return tf.nest.map_structure(gather, structure)
 
 
 def _rows(values):

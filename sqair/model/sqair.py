@@ -3,7 +3,15 @@
 
 from sqair.engine.layers import MLP
 from sqair.engine.static_gradients import static_gradients
-from sqair.engine.tensors import check_shape, gather_rows, merge_leading, range_of, size, split_leading
+from sqair.engine.tensors import (
+    check_finite,
+    check_shape,
+    gather_rows,
+    merge_leading,
+    range_of,
+    size,
+    split_leading,
+)
 from sqair.engine.unroll import STREAMS, unroll
 from sqair.graph_mode import snt, tf
 from sqair.model import spatial_transformer
@@ -152,7 +160,7 @@ class SQAIR(snt.AbstractModule):
         canvas = tf.map_fn(lambda frame: self.decoder(*frame).mean, latents, dtype=tf.float32)
         glimpses = self._glimpses(what, latents[-1])
         outputs = GeneratedSequence(*latents, squeeze_last(object_ids), canvas, glimpses)
-        return _finite(outputs, "generation") if self._debug else outputs
+        return check_finite(outputs, "generation") if self._debug else outputs
 
     def _infer(self, images, noise):
         """`SequenceOutputs`, and the last `SQAIRState` of each stream."""
@@ -165,7 +173,7 @@ class SQAIR(snt.AbstractModule):
             log_weights = log_likelihoods + steps.log_p - steps.log_q
             glimpses = self._glimpses(steps.latents.what, steps.latents.presence)
             outputs = SequenceOutputs(steps, canvas, glimpses, log_likelihoods, log_weights)
-        return _finite(outputs, "model") if self._debug else outputs, states
+        return check_finite(outputs, "model") if self._debug else outputs, states
 
     def encode(self, images, noise):
         """`FrameInputs` of `[T, B, ...]`, what the cell reads frame by frame; arguments as of the model."""
@@ -240,10 +248,3 @@ def _with_rows(state, rows):
         [tf.debugging.assert_equal(tf.shape(state.is_later)[0], rows, message=text)]
     ):
         return tf.nest.map_structure(tf.identity, state)
-
-
-def _finite(value, name):
-    """The same structure, whose tensors fail by their names if they are not finite."""
-    if isinstance(value, tuple):
-        return type(value)(*[_finite(x, f"{name}.{field}") for field, x in zip(value._fields, value)])
-    return tf.debugging.check_numerics(value, f"{name} is not finite")
