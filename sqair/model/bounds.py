@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Bounds and estimators: pure functions of log-weights (section 2 and appendix of the paper).
 
-`log_weights` are `[B, K]` float32, log p(x, z_k) - log q(z_k | x) in nats, summed over time.
+`log_weights` are `[B, K]` float32, log p(x, z_k) - log q(z_k | x) in nats, summed over time. How those of frames make a
+bound of a sequence: `sqair.model.sequence_bounds`.
 """
 
 import math
