@@ -189,3 +189,14 @@ def test_with_debug_what_is_not_finite_fails_by_its_name():
     outputs = call(make("mlp", debug=True), np.where(images > 0.9, np.nan, images), noise, uniforms)
     with pytest.raises(tf.errors.InvalidArgumentError, match="model.log_likelihood is not finite"):
         run(outputs.log_likelihood)
+
+
+def test_without_resampling_the_bound_is_iwae():
+    """Of the same noise, with the bound that sums over time before particles are averaged."""
+    model = make("mlp", resample_below=0.0)
+    outputs = call(model, *inputs())
+    bound = model.bound.so_far(tf.reshape(outputs.log_weights, [T, B, K]))
+    feed, params = parameters()
+    expected = by_the_oracle(params, 0.0)
+    np.testing.assert_allclose(run(bound, feed), expected["log_evidence"], rtol=1e-3, atol=1e-3)
+    assert model.bound.joins  # so that particles can be evaluated in parts

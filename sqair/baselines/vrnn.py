@@ -40,7 +40,7 @@ from sqair.model.distributions import (
     sampled_normal_log_prob,
 )
 from sqair.model.noise import Wanted
-from sqair.model.sequence_bounds import Filtered
+from sqair.model.sequence_bounds import Filtered, WholeSequences
 from sqair.model.structures import LatentOutputs, SequenceOutputs
 
 N_LATENT = 3 * (50 + 4 + 1)  # as many as SQAIR has in a frame: what, where and presence of three slots
@@ -188,13 +188,13 @@ class VRNN(snt.AbstractModule):
             hidden_size: int D, of features, the LSTM and all hidden layers.
             n_layers: int, hidden layers of a perceptron.
             n_latent: int Z.
-            resample_below: float, as of `fivo.resample`; 0 makes the bound IWAE.
+            resample_below: float, as of `fivo.resample`; with 0 the bound is IWAE.
             debug: bool, check every tensor of the result for NaN and infinity.
             streams: int, as of `unroll`.
         """
         super().__init__(name=name)
         self.noise = VRNNNoise(Wanted("latent", (n_latent,)), Wanted("ancestors", uniform=True))
-        self.bound = Filtered()
+        self.bound = Filtered() if resample_below else WholeSequences()
         self._image_encoder, self._image_shape = image_encoder, tuple(mean_image.shape)
         self._hidden_size, self._n_latent = hidden_size, n_latent
         self._debug, self._streams = debug, streams
@@ -222,6 +222,8 @@ class VRNN(snt.AbstractModule):
             log_weights, parents = scores.log_weights, tf.cast(scores.parents, tf.int32)
             lineage = fivo.lineages(tf.reshape(parents, tf.stack([-1, size(images, axis=1), k_particles])))
             latent, canvas, scores = fivo.follow(tuple(outputs._replace(scores=scores)), lineage)
+            if self.bound.joins:
+                log_weights = scores.log_likelihood + scores.log_p - scores.log_q
         steps = LatentOutputs(latent, scores.log_q, scores.log_p, tf.zeros_like(scores.log_q))
         outputs = SequenceOutputs(steps, canvas, None, scores.log_likelihood, log_weights)
         return check_finite(outputs, "model") if self._debug else outputs
