@@ -38,6 +38,15 @@ def test_a_single_sequence_has_no_error_and_what_is_not_annotated_no_row():
     assert "tracking" not in text and "right count" not in text and "frames with" not in text
 
 
+def test_a_model_without_objects_has_bounds_and_errors_alone():
+    entry = dict(stub_evaluation.entry(), objects=None, confusion=[], visible_confusion=[])
+    for name in quantities.OF_OBJECTS:
+        del entry["estimates"][name]
+    names = [name for name, *_ in quantities.in_order(entry)]
+    assert names == ["iwae", "vae", "normalised_iwae", "normalised_vae", "data_ll", "kl", "mse", "ess"]
+    assert "objects" not in quantities.table(entry)
+
+
 def test_rows_of_several_lengths_fit_one_header():
     short = stub_evaluation.entry()
     for estimate in short["estimates"].values():
