@@ -61,9 +61,11 @@ def convolve_transposed(params, name, x, size):
 def encode(params, image):
     if "image_encoder/hidden_0/w" in params:
         return perceptron(params, "image_encoder", image.ravel())
-    for layer in range(3):
-        image = elu(convolve(params, f"image_encoder/conv_{layer}", image))
-    return elu(linear(params, "image_encoder/features", image.ravel()))
+    layer = 0
+    while f"image_encoder/convolution_{layer}/w" in params:
+        image = elu(convolve(params, f"image_encoder/convolution_{layer}", image))
+        layer += 1
+    return elu(linear(params, "image_encoder/output", image.ravel()))
 
 
 def decode(params, features, shape):
