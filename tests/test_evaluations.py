@@ -163,6 +163,19 @@ def test_tracking_is_scored_where_objects_are_annotated(evaluator, store):
     none.close()
 
 
+def test_entries_that_do_not_say_their_bound_are_of_iwae(evaluator, store):
+    entry = evaluations.evaluate(evaluator, request(evaluator, num_sequences=1), 1, store, Bar())
+    assert entry["bound"] == "iwae"
+    path = os.path.join(store.folder, evaluations.JSON)
+    with open(path) as file:
+        stored = json.load(file)
+    del stored["evaluations"][0]["bound"]
+    with open(path, "w") as file:
+        json.dump(stored, file)
+    assert store.find(request(evaluator, num_sequences=1)) == json.loads(json.dumps(entry))
+    assert store.find(request(evaluator, num_sequences=1)._replace(bound="fivo")) is None
+
+
 def test_ids_that_mean_nothing_are_not_tracked_and_what_filters_has_its_particles_together(store):
     of_frames, filtered, without = [
         Evaluator(make, {"valid": StubDataset(7)}, SETTINGS)

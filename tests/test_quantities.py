@@ -21,6 +21,12 @@ def test_a_table_states_particles_and_units():
     assert "after an unknown number of updates" in quantities.table(unknown)
 
 
+def test_what_resampled_particles_are_of_is_called_so():
+    text = quantities.table(dict(stub_evaluation.entry(), bound="fivo"))
+    assert "FIVO bound, nats per sequence" in text and "mean log-weight, nats per frame" in text
+    assert "IWAE" not in text and "ELBO" not in text
+
+
 def test_a_single_sequence_has_no_error_and_what_is_not_annotated_no_row():
     entry = dict(stub_evaluation.entry(), objects=None, confusion=[], visible_confusion=[])
     for name in quantities.COUNTED:

@@ -13,10 +13,10 @@ def check_shape(tensor, shape, name):
 
 
 def check_finite(value, name):
-    """The same structure of named tuples, whose tensors fail by their names if they are not finite."""
+    """The same tensor, or named tuple of named tuples of them, which fails by its name if it is not finite."""
     if isinstance(value, tuple):
         return type(value)(*[check_finite(x, f"{name}.{field}") for field, x in zip(value._fields, value)])
-    return tf.debugging.check_numerics(value, f"{name} is not finite")
+    return value if value is None else tf.debugging.check_numerics(value, f"{name} is not finite")
 
 
 def size(tensor, axis=0):

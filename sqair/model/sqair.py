@@ -95,7 +95,7 @@ class SQAIR(snt.AbstractModule):
                 propagation, discovery, self._hidden_size, n_steps_per_image, n_what, compact
             )
             self.generative_cell = GenerativeCell(self.cell, propagation_prior, discovery_prior, compact)
-            self._scoring = Scoring(
+            self.scoring = Scoring(
                 propagation_core.where_distribution, propagation_prior, discovery_prior, compact
             )
             self.decoder = Decoder(
@@ -163,11 +163,16 @@ class SQAIR(snt.AbstractModule):
             inputs = self.encode(images, noise)
             particles = size(inputs.noise.discovery.what, axis=2)
             inferred, states = unroll(self.cell, inputs, particles, self._streams)
-            steps = self._scoring(inferred, _merge_rows(inputs.noise))
-            canvas, log_likelihoods, glimpses = self.decoder.render(images, steps.latents, particles)
-            log_weights = log_likelihoods + steps.log_p - steps.log_q
-            outputs = SequenceOutputs(steps, canvas, glimpses, log_likelihoods, log_weights)
-        return check_finite(outputs, "model") if self._debug else outputs, states
+            outputs = self.describe(images, inferred, inputs.noise)
+        return outputs, states
+
+    def describe(self, images, inferred, noise):
+        """`SequenceOutputs` of `CellOutputs` `[T, R, ...]`; the noise of five dimensions."""
+        steps, particles = self.scoring(inferred, _merge_rows(noise)), size(noise.discovery.what, axis=2)
+        canvas, log_likelihoods, glimpses = self.decoder.render(images, steps.latents, particles)
+        log_weights = log_likelihoods + steps.log_p - steps.log_q
+        outputs = SequenceOutputs(steps, canvas, glimpses, log_likelihoods, log_weights)
+        return check_finite(outputs, "model") if self._debug else outputs
 
     def encode(self, images, noise):
         """`FrameInputs` of `[T, B, ...]`, what the cell reads frame by frame; arguments as of the model."""
