@@ -87,9 +87,9 @@ def call(script, *arguments):
 
 def look(folder, path, seq_len=None):
     """Lets a model track the demo's sequences, draws some and prints the checks; returns whether all hold."""
-    from sqair.evaluation import evaluator, visualization
+    from sqair.evaluation import opening, visualization
 
-    model, _ = evaluator.open_run(folder, data_dir=DATA_DIR)
+    model, _ = opening.open_run(folder, data_dir=DATA_DIR)
     seen = model.predict("valid", SEQUENCES, seq_len)
     model.close()
     shown = [b for b in range(SEQUENCES) if seen.true_presence[0, b].any()][:4]

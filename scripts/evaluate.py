@@ -45,7 +45,7 @@ def main(flags):
         )
     from tqdm import tqdm
 
-    from sqair.evaluation import evaluations, evaluator, quantities
+    from sqair.evaluation import evaluations, opening, quantities
     from sqair.training import checkpoints
 
     folder = runs.find(flags.results_dir, flags.run_name, flags.run)
@@ -63,7 +63,7 @@ def main(flags):
     for path in paths:
         checkpoint = checkpoints.of_run_or_path(path)
         if model is None:
-            model, _ = evaluator.open_run(folder, checkpoint, **changes)
+            model, _ = opening.open_run(folder, checkpoint, **changes)
         else:
             model.load(checkpoint.values, checkpoint.path)
         request = evaluations.make_request(

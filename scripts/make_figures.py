@@ -41,11 +41,11 @@ def main(flags):
         raise UserError("Nothing is asked for; give `best`, `worst` or `sequences`.")
     from tqdm import tqdm
 
-    from sqair.evaluation import cases, evaluator, gallery
+    from sqair.evaluation import cases, gallery, opening
 
     changes = run_flags.changes_of(flags)
     folder = runs.find(flags.results_dir, flags.run_name, flags.run)
-    model, _ = evaluator.open_run(folder, flags.checkpoint, **changes)
+    model, _ = opening.open_run(folder, flags.checkpoint, **changes)
     groups = {"sequence": list(map(int, numbers))}
     if flags.best or flags.worst:
         among = min(flags.num_sequences, model.data[flags.split].num_sequences)

@@ -20,7 +20,7 @@ _PUBLIC = {
     "UserError": "errors",
     "loss_and_report": "training.objective",
     "mlp_sqair": "model.sqair",
-    "open_run": "evaluation.evaluator",
+    "open_run": "evaluation.opening",
 }
 __all__ = sorted(_PUBLIC)
 

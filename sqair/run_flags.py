@@ -29,6 +29,6 @@ def define_run_and_data():
 
 
 def changes_of(flags, **more):
-    """What `evaluator.open_run` is to use instead of the run's own flags: dict, also of `more`, without None."""
+    """What `opening.open_run` is to use instead of the run's own flags: dict, also of `more`, without None."""
     changes = dict(more, data_dir=flags.data, data_config=flags.data_config, model_config=flags.model_config)
     return {name: value for name, value in changes.items() if value is not None}

@@ -5,7 +5,10 @@ import numpy as np
 
 from sqair.data.pipeline import SequenceBatch
 from sqair.graph_mode import tf
+from sqair.model import noise as noises
+from sqair.model.sequence_bounds import WholeSequences
 from sqair.model.structures import (
+    LatentOutputs,
     Latents,
     LogProbs,
     PhaseOutputs,
@@ -22,8 +25,8 @@ class StubModel:
 
     n_steps = N
 
-    def __init__(self, image_shape=(H, W, 1), n_what=2):
-        self.n_what = n_what
+    def __init__(self, image_shape=(H, W, 1), n_what=2, bound=None):
+        self.noise, self.bound = noises.of_objects(N, n_what), bound or WholeSequences()
         random = tf.random_uniform_initializer()
         self.colour = tf.get_variable("decoder/colour", image_shape, initializer=random)
         self.jitter = tf.get_variable("discovery/jitter", [], initializer=tf.ones_initializer())
@@ -55,6 +58,18 @@ class StubModel:
         )
         glimpses = tf.zeros(tf.stack([length, rows, N, 4, 4, 1]))
         return SequenceOutputs(steps, by_row(canvas), glimpses, -by_row(error), -by_row(error))
+
+
+class StubWithoutObjects(StubModel):
+    """The same without objects: its latents are the appearance of the first slot."""
+
+    n_steps = 0
+
+    def __call__(self, images, noise):
+        outputs = super().__call__(images, noise)
+        steps = outputs.steps
+        steps = LatentOutputs(steps.latents.what[:, :, 0], steps.log_q, steps.log_p, steps.discrete_log_q)
+        return outputs._replace(steps=steps, glimpses=None)
 
 
 class StubDataset:

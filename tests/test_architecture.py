@@ -45,6 +45,7 @@ WITHOUT_TENSORFLOW = (
     "evaluation.object_report",
     "evaluation.rendering",
     "evaluation.segmentation",
+    "evaluation.sheet",
     "evaluation.tight_boxes",
     "evaluation.tracking",
     "evaluation.visualization",

@@ -14,7 +14,7 @@ from stub_archives import content_of
 
 from sqair.data import mnist, moving_mnist
 from sqair.errors import UserError
-from sqair.evaluation import evaluator
+from sqair.evaluation import opening
 from sqair.training import checkpoints
 from sqair.training.settings import Settings
 from sqair.verification import comparison, conversion
@@ -89,7 +89,7 @@ def test_a_converted_model_is_evaluated(golden_run, tmp_path):
     data_dir = str(tmp_path / "set")
     options = moving_mnist.Options(seq_len=2)
     moving_mnist.create(data_dir, mnist.load_bundle(), options, num_train=4, num_valid=4, num_workers=1)
-    model, step = evaluator.open_run(str(golden_run), data_dir=data_dir)
+    model, step = opening.open_run(str(golden_run), data_dir=data_dir)
     numbers = model.evaluate("valid")
     model.close()
     assert step == 1234 and np.isfinite(numbers.normalised_iwae)

@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from sqair.evaluation.evaluator import Prediction
+from sqair.evaluation.prediction import Prediction
 
 SCRIPT = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "scripts", "demo.py")
 HERE, THERE = [12, 12, 18, 18], [35, 35, 10, 10]

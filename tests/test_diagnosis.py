@@ -9,9 +9,9 @@ N, WINDOW = 3, 4
 GOOD = dict(seq_len=3, normalised_iwae=500.0, raw_num_steps=1.1, raw_num_prop_steps=0.7)
 
 
-def told(reports):
+def told(reports, n_steps=N, keeps_ids=True):
     """The sentences after each report."""
-    diagnosis = Diagnosis(N, WINDOW)
+    diagnosis = Diagnosis(n_steps, keeps_ids, WINDOW)
     return [diagnosis.add(report) for report in reports]
 
 
@@ -57,3 +57,17 @@ def test_bounds_of_other_lengths_are_not_compared():
 
 def test_one_frame_has_nothing_to_propagate():
     assert not any(told([dict(GOOD, seq_len=1, raw_num_prop_steps=0.0)] * 6))
+
+
+def test_a_model_of_independent_frames_need_not_propagate():
+    anew = [dict(GOOD, raw_num_prop_steps=0.0)] * 6
+    assert any(told(anew)) and not any(told(anew, keeps_ids=False))
+    nothing = [dict(GOOD, raw_num_steps=0.0, raw_num_prop_steps=0.0)] * 6
+    assert "nothing is found" in sum(told(nothing, keeps_ids=False), [])[0]
+
+
+def test_of_a_model_without_objects_only_the_bound_is_watched():
+    without = [{name: x for name, x in GOOD.items() if "raw" not in name}] * 6
+    assert not any(told(without, n_steps=0))
+    falling = without + [dict(without[0], normalised_iwae=100.0)] * 4
+    assert "the bound falls" in sum(told(falling, n_steps=0), [])[0]

@@ -163,12 +163,12 @@ def test_tracking_is_scored_where_objects_are_annotated(evaluator, store):
 
 
 def test_titles_are_of_what_is_summarised():
-    assert set(quantities.TITLES) == set(sequence_statistics.summarise(_zeros(), 1))
+    assert set(quantities.TITLES) == set(sequence_statistics.summarise(_ones()))
 
 
-def _zeros():
+def _ones():
     shapes = [(2, 2)] * 8 + [(2, 2, 3)] + [(2, 2)] * 2
-    return sequence_statistics.SequenceStatistics(*map(np.zeros, shapes))
+    return sequence_statistics.SequenceStatistics(*map(np.ones, shapes))
 
 
 def test_the_last_evaluation_is_taken_or_one_by_number():

@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 import fcntl
-import json
 import os
 import struct
 import subprocess
@@ -12,14 +11,11 @@ import pytest
 import stub_data_set
 import stub_model
 from stub_model import StubDataset, StubModel, T
-from tf_run import run
 
 from sqair.errors import UserError
-from sqair.evaluation.evaluator import Evaluator, open_run
+from sqair.evaluation.evaluator import Evaluator
 from sqair.graph_mode import tf
-from sqair.model import noise
 from sqair.model.sqair import mlp_sqair
-from sqair.training import checkpoints
 from sqair.training.settings import Settings
 
 SETTINGS = Settings(batch_size=3, k_particles=2, num_threads=1)
@@ -161,19 +157,6 @@ def test_a_prediction_has_one_particle_a_sequence(evaluator):
     assert evaluator.predict("valid", 50).images.shape[1] == 7
 
 
-def test_the_chosen_particle_is_one_of_its_own_sequence(evaluator):
-    evaluator.load(dict(VALUES, **{"discovery/jitter": np.float32(30)}))
-    seen = evaluator.predict("valid", 7)
-    sizes = dict(seq_len=T, k_particles=SETTINGS.k_particles, n_steps=stub_model.N, n_what=2)
-    drawn = run(noise.draw_by_sequence(SETTINGS.seed, np.arange(7), **sizes).discovery.what)
-    painted = 0.25 + 30 * drawn[..., 0, 0]  # [T, B, K], by every particle of every sequence
-    error = np.sum((seen.images[..., 0, 0, 0][..., None] - painted) ** 2, axis=0)
-    assert np.all(np.ptp(error, axis=1) > 30)  # nats: the particle of the smaller error has all the weight
-    best = np.argmin(error, axis=1)
-    assert set(best) == {0, 1}
-    np.testing.assert_allclose(seen.reconstructions[..., 0, 0, 0], painted[:, np.arange(7), best], rtol=1e-5)
-
-
 def test_values_of_other_sizes_are_refused(evaluator):
     with pytest.raises(UserError, match=r"prior/unused has shape \[3\] in old.ckpt"):
         evaluator.load(dict(VALUES, **{"prior/unused": np.zeros(3)}), "old.ckpt")
@@ -182,51 +165,6 @@ def test_values_of_other_sizes_are_refused(evaluator):
 def test_the_default_graph_stays_as_it_is(evaluator, fresh_graph):
     evaluator.evaluate("valid")
     assert tf.get_default_graph() is fresh_graph and not fresh_graph.get_operations()
-
-
-DATA_CONFIG = """
-from orderedattrdict import AttrDict
-from stub_model import StubDataset
-
-def load(flags):
-    return AttrDict(train=StubDataset(8), valid=StubDataset(7))
-"""
-
-
-@pytest.fixture
-def open_stub(tmp_path):
-    """A function that opens a run folder of the stub with a checkpoint of given values."""
-    flags = dict(SETTINGS._asdict(), schedule=["1"], n_what=2, data_config="x.py", model_config="y.py")
-    (tmp_path / "flags.json").write_text(json.dumps(flags))
-    (tmp_path / "data.py").write_text(DATA_CONFIG)
-    (tmp_path / "model.py").write_text("from stub_model import StubModel\nload = lambda *_: StubModel()\n")
-    configs = {f"{kind}_config": str(tmp_path / f"{kind}.py") for kind in ("data", "model")}
-
-    def open_stub(values, **changes):
-        with tf.Graph().as_default(), tf.Session() as session:
-            variables = [tf.get_variable(name, initializer=value) for name, value in values.items()]
-            session.run(tf.global_variables_initializer())
-            checkpoints.save(session, checkpoints.Saver(variables), str(tmp_path / "checkpoints"), 5)
-        return open_run(str(tmp_path), **dict(configs, **changes))
-
-    return open_stub
-
-
-def test_a_run_is_opened_with_its_last_checkpoint(open_stub):
-    evaluator, step = open_stub(dict(VALUES, global_step=np.int64(5)))
-    assert step == 5 and evaluator.evaluate("valid").normalised_vae == pytest.approx(bound(7), rel=1e-5)
-    evaluator.close()
-
-
-def test_a_checkpoint_that_does_not_say_its_step_is_taken(open_stub, tmp_path):
-    evaluator, step = open_stub(VALUES, checkpoint=str(tmp_path / "checkpoints" / "model-5"))
-    assert step is None and evaluator.evaluate("valid").normalised_vae == pytest.approx(bound(7), rel=1e-5)
-    evaluator.close()
-
-
-def test_a_config_of_the_user_has_to_be_named(open_stub):
-    with pytest.raises(UserError, match="made with the config file y.py, .* name it: give `model_config`"):
-        open_stub(VALUES, model_config=None)
 
 
 @pytest.mark.slow

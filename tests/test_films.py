@@ -5,7 +5,7 @@ from PIL import ImageColor
 
 from sqair.evaluation import films
 from sqair.evaluation.evaluator import Prediction
-from sqair.evaluation.visualization import COLOURS, UNKNOWN
+from sqair.evaluation.sheet import COLOURS, UNKNOWN
 
 SHAPE = (20, 30, 1)
 SCALE = films.SIDE // 30

@@ -13,4 +13,4 @@ def test_it_builds_the_model_that_the_flags_describe():
     values = AttrDict({flag.name: flag.default for flag in own}, debug=False)
     values.update(n_steps_per_image=2, n_what=4, n_units=1)
     model = mlp_mnist_model.load(values, np.zeros([9, 8, 1], np.float32))
-    assert isinstance(model, SQAIR) and (model.n_steps, model.n_what) == (2, 4)
+    assert isinstance(model, SQAIR) and model.noise.discovery.what.shape == (2, 4)

@@ -11,7 +11,10 @@ from tf_run import run
 from sqair.graph_mode import tf
 from sqair.model import noise
 
-SIZES = dict(seq_len=3, batch_size=2, k_particles=4, n_steps=3, n_what=5)
+SIZES = dict(seq_len=3, batch_size=2, k_particles=4, wanted=noise.of_objects(3, 5))
+OF_4 = noise.of_objects(
+    3, 4
+)  # appearances of the shape of `where`, so that the same key would give the same numbers
 
 
 def arrays(drawn):
@@ -52,7 +55,7 @@ def test_sizes_may_be_tensors():
 def test_no_two_keys_share_their_numbers():
     """Any kind, field, seed and step against any other, resampling included."""
     drawn = {}
-    sizes = dict(SIZES, n_what=4)  # the shape of `where`, so that the same key would give the same numbers
+    sizes = dict(SIZES, wanted=OF_4)
     for seed, step, kind in itertools.product((0, 1, 1000), (0, 1), ("train", "eval")):
         for name, tensor in arrays(noise.draw(seed, step, kind, **sizes)).items():
             drawn[seed, step, kind, name] = tensor
@@ -65,7 +68,7 @@ def test_no_two_keys_share_their_numbers():
 
 
 def test_neighbouring_keys_are_independent():
-    sizes = dict(SIZES, batch_size=200, n_what=4)
+    sizes = dict(SIZES, batch_size=200, wanted=OF_4)
     step = tf.placeholder(tf.int64, [])
     tensors = [arrays(noise.draw(seed, step, kind, **sizes)) for seed in (0, 1) for kind in ("train", "eval")]
     normal = [x[name] for x in tensors for name in x if not name.endswith("presence")]
@@ -96,7 +99,7 @@ def test_a_sequence_has_the_noise_of_its_number_in_any_batch():
         np.testing.assert_array_equal(some, whole[:, [3, 1]])
         assert len(np.unique(whole)) == whole.size  # nor do two sequences share any
     for static in tf.nest.flatten(drawn):
-        assert static.shape.as_list()[2:4] == [SIZES["k_particles"], SIZES["n_steps"]]
+        assert static.shape.as_list()[2:4] == [SIZES["k_particles"], 3]
 
 
 def test_mode_is_no_noise():

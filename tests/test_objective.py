@@ -11,6 +11,7 @@ from tf_run import run
 
 from sqair.data.pipeline import SequenceBatch
 from sqair.graph_mode import tf
+from sqair.model.sequence_bounds import Filtered, IndependentFrames, WholeSequences
 from sqair.model.structures import Latents, PhaseOutputs, SequenceOutputs, StepOutputs
 from sqair.training import objective
 
@@ -20,8 +21,10 @@ T, N, SHAPE = 4, 3, (5, 4, 2)
 class Numbers:
     """Random results of a model for B sequences with K particles, and the stub that returns them."""
 
-    def __init__(self, batch_size, k_particles):
-        self.b, self.k = batch_size, k_particles
+    n_steps = N
+
+    def __init__(self, batch_size, k_particles, bound=None):
+        self.b, self.k, self.bound = batch_size, k_particles, bound or WholeSequences()
         rng = np.random.RandomState(batch_size)
         rows = batch_size * k_particles
         names = "log_q log_p discrete_log_q log_likelihood log_weights".split()
@@ -33,7 +36,7 @@ class Numbers:
         self.images = rng.uniform(size=(T, batch_size) + SHAPE)
         self.true_presence = rng.randint(2, size=(T, batch_size, 2))
 
-    def model(self, images, noise):
+    def __call__(self, images, noise):
         row = {name: tf.constant(value, tf.float32) for name, value in self.per_row.items()}
         kept, old, new = [tf.constant(value, tf.float32) for value in self.presence.values()]
         steps = StepOutputs(
@@ -50,7 +53,7 @@ class Numbers:
     def evaluate(self, **options):
         presence = tf.constant(self.true_presence, tf.float32)
         batch = SequenceBatch(tf.constant(self.images, tf.float32), None, presence, None, None)
-        return objective.loss_and_report(self.model, batch, self.k, noise=None, **options)
+        return objective.loss_and_report(self, batch, self.k, noise=None, **options)
 
     def log_weights(self):
         return self.per_row["log_weights"].sum(0).reshape(self.b, self.k)
@@ -118,13 +121,32 @@ def test_loss_is_the_estimators_of_log_weights_summed_over_time(estimator):
         [result.loss, result.log_weights, result.importance_weights, result.squared_error]
     )
     np.testing.assert_allclose(loss, expected, rtol=1e-5)
-    np.testing.assert_allclose(log_weights, numbers.log_weights(), rtol=1e-5)
+    np.testing.assert_allclose(log_weights.sum(0), numbers.log_weights(), rtol=1e-5)
     np.testing.assert_allclose(
         weights, reference_bounds.importance_weights(numbers.log_weights()), rtol=1e-4, atol=1e-6
     )
     images = np.repeat(numbers.images, 2, axis=1)
     expected = np.mean((images - numbers.canvas) ** 2, axis=(2, 3, 4)).reshape(T, 3, 2)
     np.testing.assert_allclose(error, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("estimator", ["reference", "vimco", "reinforce"])
+def test_of_independent_frames_each_has_a_loss(estimator):
+    numbers = Numbers(3, 2, IndependentFrames())
+    result = numbers.evaluate(estimator=estimator)
+    log_w, discrete = (numbers.per_row[name].reshape(T, 3, 2) for name in ("log_weights", "discrete_log_q"))
+    frames = [reference_bounds.loss(estimator, *frame, 1) for frame in zip(log_w, discrete)]
+    bound, loss = run([result.scalars["normalised_iwae"], result.loss])
+    np.testing.assert_allclose(loss, np.mean(frames), rtol=1e-5)
+    np.testing.assert_allclose(bound, np.mean([reference_bounds.iwae(frame) for frame in log_w]), rtol=1e-5)
+
+
+def test_a_filtered_loss_is_the_bound_alone():
+    numbers = Numbers(3, 2, Filtered())
+    result = numbers.evaluate()
+    increments = [reference_bounds.iwae(frame) for frame in numbers.per_row["log_weights"].reshape(T, 3, 2)]
+    loss, bound = run([result.loss, result.scalars["normalised_iwae"]])
+    np.testing.assert_allclose([-loss, bound], [np.mean(increments)] * 2, rtol=1e-5)
 
 
 def test_l2_adds_half_the_squares_of_trainable_variables():

@@ -24,7 +24,7 @@ VARIANTS = [
 def variables_of(image_shape=(9, 8), **flags):
     """Our variables by name: shape, and whether each is trained."""
     model = mlp_sqair(np.zeros(image_shape + (1,), np.float32), **flags)
-    model(tf.zeros((1, 1) + image_shape + (1,)), noise.mode(1, 1, 1, model.n_steps, model.n_what))
+    model(tf.zeros((1, 1) + image_shape + (1,)), noise.mode(1, 1, 1, model.noise))
     trainable = tf.trainable_variables()
     return {v.op.name: (tuple(v.shape.as_list()), v in trainable) for v in tf.global_variables()}
 

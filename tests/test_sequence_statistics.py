@@ -10,6 +10,7 @@ from sqair.data.pipeline import SequenceBatch
 from sqair.evaluation import sequence_statistics
 from sqair.evaluation.sequence_statistics import SequenceStatistics
 from sqair.graph_mode import tf
+from sqair.model.sequence_bounds import Filtered, IndependentFrames, WholeSequences
 from sqair.training import objective
 
 B, K, M = 3, 4, 2
@@ -24,32 +25,39 @@ def of_numbers(numbers, visible):
         labels=None,
         visible=tf.constant(visible, tf.float32),
     )
-    result = objective.loss_and_report(numbers.model, batch, numbers.k, noise=None, estimator="reinforce")
-    return run(sequence_statistics.of_result(result, batch, N)), run(dict(result.scalars))
+    result = objective.loss_and_report(numbers, batch, numbers.k, noise=None, estimator="reinforce")
+    return run(sequence_statistics.of_result(result, batch, numbers)), run(dict(result.scalars))
 
 
-@pytest.fixture(scope="module")
-def case():
+@pytest.fixture(scope="module", params=[WholeSequences, IndependentFrames, Filtered])
+def case(request):
     """Random results of B sequences with K particles, their statistics, and the scalars of the same."""
-    numbers = Numbers(B, K)
+    numbers = Numbers(B, K, request.param())
     visible = np.random.RandomState(0).choice([0.0, 0.2, 0.25, 1.0], size=(T, B, M))
     with tf.Graph().as_default():
         found, scalars = of_numbers(numbers, visible)
     return numbers, visible, found, scalars
 
 
+def normalised(weights):
+    return weights / weights.sum()
+
+
 def by_loops(numbers, visible):
-    """The same by the definitions, in float64."""
+    """The same by the definitions, in float64; the weights in a frame are those of the numbers' bound."""
     shapes = SequenceStatistics(*[(T, B)] * 8, (T, B, N + 1), (T, B), (T, B))
     out = SequenceStatistics(*map(np.zeros, shapes))
     log_w = numbers.per_row["log_weights"].reshape(T, B, K)
     for b in range(B):
-        weights = np.exp(log_w[:, b].sum(0))
-        weights /= weights.sum()
         for t in range(T):
-            up_to_here = np.exp(log_w[: t + 1, b].sum(0))
-            out.log_mean_weight[t, b] = np.log(np.mean(up_to_here))
-            out.log_mean_square[t, b] = np.log(np.mean(up_to_here**2))
+            weights, weighed, bound = {
+                WholeSequences: (log_w[:, b].sum(0), log_w[: t + 1, b].sum(0), [log_w[: t + 1, b].sum(0)]),
+                IndependentFrames: (log_w[t, b], log_w[t, b], log_w[: t + 1, b]),
+                Filtered: (log_w[-1, b], log_w[t, b], log_w[: t + 1, b]),
+            }[type(numbers.bound)]
+            weights, weighed = normalised(np.exp(weights)), normalised(np.exp(weighed))
+            out.log_mean_weight[t, b] = np.sum(np.log(np.mean(np.exp(bound), axis=-1)))
+            out.sum_of_squares[t, b] = np.sum(weighed**2)
             out.normalised_vae[t, b] = np.mean(log_w[t, b])
             out.true_count[t, b] = numbers.true_presence[t, b].sum()
             out.visible_count[t, b] = sum(
@@ -75,17 +83,19 @@ def test_statistics_against_loops(case):
 
 
 def test_they_amount_to_what_a_training_reports(case):
-    _, _, found, scalars = case
-    estimates = sequence_statistics.summarise(found, K)
+    numbers, _, found, scalars = case
+    estimates = sequence_statistics.summarise(found, numbers.bound.by_frame)
     for name in set(estimates) - {"visible_step_acc"}:
         np.testing.assert_allclose(estimates[name].mean, scalars[name], rtol=2e-4, atol=1e-5, err_msg=name)
 
 
 def test_particles_in_parts_amount_to_all_of_them(case):
     numbers, visible, found, _ = case
+    if not numbers.bound.joins:
+        return
     parts = []
     for first in (0, 2):
-        half = Numbers(B, K // 2)
+        half = Numbers(B, K // 2, numbers.bound)
         rows = [b * K + k for b in range(B) for k in range(first, first + 2)]
         half.per_row = {name: value[:, rows] for name, value in numbers.per_row.items()}
         half.presence = {name: value[:, rows] for name, value in numbers.presence.items()}
@@ -93,7 +103,7 @@ def test_particles_in_parts_amount_to_all_of_them(case):
         half.images, half.true_presence = numbers.images, numbers.true_presence
         with tf.Graph().as_default():
             parts.append(of_numbers(half, visible)[0])
-    for name, value in sequence_statistics.join_particles(parts)._asdict().items():
+    for name, value in sequence_statistics.join_particles(parts, numbers.bound.by_frame)._asdict().items():
         np.testing.assert_allclose(value, getattr(found, name), rtol=2e-4, atol=2e-5, err_msg=name)
 
 
@@ -118,13 +128,13 @@ def test_sequences_are_joined_in_order(case):
 
 def test_standard_errors_are_over_sequences(case):
     found = case[2]
-    estimate = sequence_statistics.summarise(found, K)["data_ll"]
+    estimate = sequence_statistics.summarise(found)["data_ll"]
     of_sequences = found.data_ll.mean(0)
     spread = np.sqrt(np.sum((of_sequences - of_sequences.mean()) ** 2) / (B - 1))
     assert estimate.standard_error == pytest.approx(spread / np.sqrt(B), rel=1e-5)
     np.testing.assert_allclose(estimate.by_frame, found.data_ll.mean(1), rtol=1e-6)
     np.testing.assert_allclose(estimate.by_frame_error, found.data_ll.std(1) * np.sqrt(3 / 2) / np.sqrt(B))
-    alone = sequence_statistics.summarise(SequenceStatistics(*(x[:, :1] for x in found)), K)["data_ll"]
+    alone = sequence_statistics.summarise(SequenceStatistics(*(x[:, :1] for x in found)))["data_ll"]
     assert np.isnan(alone.standard_error) and np.isnan(alone.by_frame_error).all()
 
 
@@ -144,6 +154,21 @@ def test_counts_are_not_judged_where_nothing_is_annotated():
     numbers.true_presence = numbers.true_presence[..., :0]
     with tf.Graph().as_default():
         found, _ = of_numbers(numbers, np.zeros((T, B, 0)))
-    estimates = sequence_statistics.summarise(found, K)
+    estimates = sequence_statistics.summarise(found)
     assert "num_steps" in estimates and not {"num_step_acc", "visible_step_acc"} & set(estimates)
     assert sequence_statistics.confusion(found).shape == (0, N + 1)
+
+
+def test_without_objects_nothing_is_said_of_them():
+    numbers = Numbers(B, K)
+    with_objects = list(numbers.evaluate().scalars)
+    numbers.n_steps = 0
+    with tf.Graph().as_default():
+        found, scalars = of_numbers(numbers, np.ones((T, B, M)))
+    assert [name for name in with_objects if "step" not in name] == list(scalars)
+    estimates = sequence_statistics.summarise(found)
+    assert list(estimates) == ["normalised_iwae", "normalised_vae", "data_ll", "kl", "mse", "ess"]
+    assert sequence_statistics.confusion(found).shape == (0, 0)
+    joined = sequence_statistics.join_particles([found, found])
+    np.testing.assert_allclose(joined.data_ll, found.data_ll)
+    assert joined.count_prob.shape == (T, B, 0)

@@ -411,7 +411,7 @@ def default_variables():
     """name -> (shape, trained) of the default model."""
     with tf.Graph().as_default():
         model = mlp_sqair(np.zeros((50, 50, 1), np.float32))
-        model(tf.zeros([1, 1, 50, 50, 1]), noise.mode(1, 1, 1, model.n_steps, model.n_what))
+        model(tf.zeros([1, 1, 50, 50, 1]), noise.mode(1, 1, 1, model.noise))
         trained = tf.trainable_variables()
         return {v.op.name: (v.shape.as_list(), v in trained) for v in tf.global_variables()}
 

@@ -6,7 +6,7 @@ import pytest
 from matplotlib.colors import to_hex, to_rgb
 from PIL import Image
 
-from sqair.evaluation import visualization
+from sqair.evaluation import sheet, visualization
 
 
 def example(seq_len=3, batch=2, slots=2, size=(20, 30), channels=1, seed=0):
@@ -68,16 +68,9 @@ def test_a_box_keeps_the_colour_and_number_of_its_object():
     drawn = [to_hex(patch.get_edgecolor()) for patch in marks(figure, "box")]
     numbers = [text.get_text() for text in marks(figure, "number")]
     assert numbers == ["0", "1"] * 4 + ["1", "7"] * 4
-    assert drawn == [visualization.COLOURS[int(number)] for number in numbers]
+    assert drawn == [sheet.COLOURS[int(number)] for number in numbers]
     for text, colour in zip(marks(figure, "number"), drawn):
         assert to_hex(text.get_bbox_patch().get_facecolor()) == colour
-
-
-def test_ids_take_all_colours_before_one_comes_again():
-    n = len(visualization.COLOURS)
-    assert len({visualization.colour_of(i) for i in range(n)}) == n
-    assert visualization.colour_of(n + 2) == visualization.colour_of(2.0)
-    assert visualization.colour_of(-1) == visualization.UNKNOWN
 
 
 def test_the_box_frames_the_pixels_it_names():
@@ -93,7 +86,7 @@ def test_the_box_frames_the_pixels_it_names():
     )
     pixels = visualization.to_array(figure)
     left, top, right, bottom = (
-        int(round(visualization.DOTS_PER_INCH * v))
+        int(round(sheet.DOTS_PER_INCH * v))
         for v in (
             patch.get_x(),
             patch.get_y(),
@@ -103,7 +96,7 @@ def test_the_box_frames_the_pixels_it_names():
     )
     assert np.all(pixels[bottom - 8 : bottom - 3, left + 3 : right - 3] == 255)  # the digit fills the box
     assert np.all(pixels[bottom + 3 : bottom + 8, left + 3 : right - 3] == 0)
-    colour = 255 * np.array(to_rgb(visualization.COLOURS[0]))
+    colour = 255 * np.array(to_rgb(sheet.COLOURS[0]))
     np.testing.assert_allclose(pixels[bottom - 5, left], colour, atol=40)
 
 
@@ -119,11 +112,11 @@ def test_nothing_of_a_box_shows_beyond_its_frame():
     figure = visualization.tracking_figure(**inside)
     x0, x1, _, y0 = figure.axes[0].images[0].get_extent()
     assert len(rows)  # the number of the first, in the corner of the first frame
-    number = 0.25 * visualization.DOTS_PER_INCH
+    number = 0.25 * sheet.DOTS_PER_INCH
     for frame_row in np.split(np.unique(rows), np.flatnonzero(np.diff(np.unique(rows)) > 1) + 1):
         assert len(frame_row) < number
-    assert columns.max() - x0 * visualization.DOTS_PER_INCH < number
-    assert rows.min() >= y0 * visualization.DOTS_PER_INCH
+    assert columns.max() - x0 * sheet.DOTS_PER_INCH < number
+    assert rows.min() >= y0 * sheet.DOTS_PER_INCH
 
 
 def test_true_boxes_are_dashed_on_the_inputs_alone():
@@ -142,7 +135,7 @@ def test_glimpses_are_titled_and_bordered_or_greyed():
     prediction["presence_prob"][1, 1, 0] = 0.987
     figure = visualization.glimpse_figure(**prediction, sequence=1)
     assert [to_hex(p.get_edgecolor()) for p in marks(figure, "glimpse")] == [
-        visualization.COLOURS[slot] for slot in (0, 0, 1, 1, 2)
+        sheet.COLOURS[slot] for slot in (0, 0, 1, 1, 2)
     ]
     titles = [text.get_text() for text in marks(figure, "probability")]
     assert titles == ["0.25", "0.99", "0.25", "0.25", "0.25", "0.25"]

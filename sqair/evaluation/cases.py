@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from sqair.errors import UserError
-from sqair.evaluation.evaluator import Prediction
+from sqair.evaluation.prediction import Prediction
 
 
 class Bounds(NamedTuple):

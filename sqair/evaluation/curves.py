@@ -12,10 +12,10 @@ from matplotlib.ticker import MaxNLocator
 
 from sqair.errors import UserError
 from sqair.evaluation import evaluations
-from sqair.evaluation.quantities import COUNTED, TITLES
+from sqair.evaluation.quantities import OF_OBJECTS, TITLES
 from sqair.training.reporting import VALID, read_metrics
 
-BOUND, ACCURACY, OBJECTS = "normalised_iwae", "num_step_acc", "num_steps"
+BOUND, ACCURACY, OBJECTS, ERROR = "normalised_iwae", "num_step_acc", "num_steps", "mse"
 MOST_RUNS = 10  # that colours tell apart
 # Told apart with red-green blindness too; a second set of line styles doubles them.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#444444")
@@ -26,6 +26,7 @@ _OVER_FRAMES = (
     ("Objects", ("num_steps", "num_prop_steps", "num_disc_steps")),
     ("Right counts", ("num_step_acc", "visible_step_acc")),
 )
+_BESIDE = ACCURACY, OBJECTS, ERROR  # the bound: the first that all trainings know
 _MOST_MARKED = 20  # frames with a dot each
 
 
@@ -46,7 +47,7 @@ def read(path):
         rows = [row for row in read_metrics(file) if row.get("source", VALID) == VALID]
     except (OSError, ValueError, KeyError, UnicodeDecodeError) as error:
         raise UserError(f"{file} cannot be read as the metrics of a training: {error!r}.") from None
-    rows = [row for row in rows if BOUND in row and (ACCURACY in row or OBJECTS in row)]
+    rows = [row for row in rows if BOUND in row and any(name in row for name in _BESIDE)]
     if not rows:
         raise UserError(
             f"{file} holds no validation numbers; name the folder of a run that was evaluated (`log_itr`)."
@@ -61,12 +62,15 @@ def file_of(folder):
 
 
 def panels(runs):
-    """The names of the two numbers to draw of trainings, lists of rows: right counts if all know them."""
-    return BOUND, ACCURACY if all(ACCURACY in row for rows in runs for row in rows) else OBJECTS
+    """The names of the two numbers to draw of trainings, lists of rows; right counts if all know them."""
+    known = [name for name in _BESIDE if all(name in row for rows in runs for row in rows)]
+    return (BOUND, *known[:1])
 
 
 def training_figure(runs, title=""):
-    """The bound and the share of right counts against updates; the number of objects where none are annotated.
+    """The bound and the share of right counts against updates.
+
+    Where no objects are annotated it is their number, of models that know no objects the squared error.
 
     Args:
         runs: dict of label -> rows as of `read`, at most `MOST_RUNS`.
@@ -132,7 +136,7 @@ def frame_panels(entry):
     """
     panels = []
     for title, names in _OVER_FRAMES:
-        if names[0] not in COUNTED or names[0] in entry["estimates"]:
+        if names[0] not in OF_OBJECTS or names[0] in entry["estimates"]:
             estimates = [entry["estimates"][name] for name in names]
             lines = [
                 tuple(_by_frame(e[key], entry) for key in ("by_frame", "by_frame_error")) for e in estimates

@@ -4,7 +4,7 @@
 import os
 
 from sqair.errors import UserError
-from sqair.evaluation import cases, evaluations, evaluator, gallery, report
+from sqair.evaluation import cases, evaluations, gallery, opening, report
 from sqair.training import checkpoints
 
 _PARTICLES_AT_ONCE = 50
@@ -19,7 +19,7 @@ def sections(folder, entry, count, num_sequences, checkpoint=None, changes=None,
         count: int, how many good and how many bad sequences.
         num_sequences: int, among how many of the first.
         checkpoint: path of the checkpoint that was evaluated; the run's of that name by default.
-        changes: dict of flags as of `evaluator.open_run`.
+        changes: dict of flags as of `opening.open_run`.
         progress: an object with `update(number of sequences)`; None for none.
 
     Returns:
@@ -37,7 +37,7 @@ def sections(folder, entry, count, num_sequences, checkpoint=None, changes=None,
     found = checkpoints.of_run_or_path(path)
     parts = evaluations.parts_of(entry["particles"], _PARTICLES_AT_ONCE)
     changes = dict(changes or {}, k_particles=entry["particles"] // parts)
-    model, _ = evaluator.open_run(folder, found, **changes)
+    model, _ = opening.open_run(folder, found, **changes)
     split, frames = entry["split"], entry["frames"]
     request = evaluations.make_request(model, found, parts, split, num_sequences, frames)
     for name, what in (

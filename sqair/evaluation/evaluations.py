@@ -48,10 +48,10 @@ class Request(NamedTuple):
 def make_request(evaluator, checkpoint, parts, split, num_sequences=0, seq_len=0, tracked=0):
     """The `Request` to evaluate a `Checkpoint` on the first sequences of a split, or all, in full length by default.
 
-    Tracking is scored where objects are annotated, on at most as many sequences.
+    Tracking is scored where objects are annotated and the model follows them, on at most as many sequences.
 
     Raises:
-        UserError: if there are not as many sequences or frames.
+        UserError: if there are not as many sequences or frames, or the model's particles cannot come in parts.
     """
     data, settings = evaluator.data[split], evaluator.settings
     for name, value, most in (
@@ -59,6 +59,12 @@ def make_request(evaluator, checkpoint, parts, split, num_sequences=0, seq_len=0
     ):  # fmt: skip
         if value > most:
             raise UserError(f"`{name}={value}` is refused: the {split} data has {most}.")
+    if parts > 1 and not evaluator.bound.joins:
+        raise UserError(
+            f"`particles_at_once={settings.k_particles}` is refused: this model resamples its particles, so that they"
+            f" must be in memory together; set it to {settings.k_particles * parts}."
+        )
+    follows = data.max_objects and evaluator.n_steps and evaluator.bound.keeps_ids
     sizes = repr((data.num_sequences, data.seq_len, data.image_shape))
     return Request(
         checkpoint=os.path.basename(checkpoint.path),
@@ -70,7 +76,7 @@ def make_request(evaluator, checkpoint, parts, split, num_sequences=0, seq_len=0
         frames=seq_len or data.seq_len,
         particles=settings.k_particles * parts,
         seed=settings.seed,
-        tracked=min(tracked, num_sequences or data.num_sequences) if data.max_objects else 0,
+        tracked=min(tracked, num_sequences or data.num_sequences) if follows else 0,
         scoring=SCORING,
     )
 
@@ -211,7 +217,7 @@ def evaluate(evaluator, request, parts, evaluations, progress):
     finally:
         if done and count < request.sequences:
             evaluations.keep(request, sequence_statistics.join_sequences(done))
-    entry = _entry(request, sequence_statistics.join_sequences(done))
+    entry = _entry(request, sequence_statistics.join_sequences(done), evaluator.bound.by_frame)
     if request.tracked:
         entry["objects"] = _plain(
             object_report(evaluator.predict(request.split, request.tracked, request.frames), quantities.IOU)
@@ -221,8 +227,8 @@ def evaluate(evaluator, request, parts, evaluations, progress):
     return entry
 
 
-def _entry(request, statistics):
-    estimates = sequence_statistics.summarise(statistics, request.particles)
+def _entry(request, statistics, by_frame):
+    estimates = sequence_statistics.summarise(statistics, by_frame)
     return dict(
         request._asdict(),
         estimates=OrderedDict(

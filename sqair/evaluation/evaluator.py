@@ -3,56 +3,23 @@
 
 import itertools
 import math
-import os
 from concurrent import futures
-from typing import Any, NamedTuple
 
-import numpy as np
 from orderedattrdict import AttrDict
 
-from sqair import config_files
 from sqair.data import workers
 from sqair.engine import devices, initial_values
 from sqair.engine.lean_graph import LeanGraph
 from sqair.engine.unroll import STREAMS
 from sqair.errors import UserError
 from sqair.evaluation import sequence_statistics
+from sqair.evaluation.prediction import Features, Prediction, Shown
 from sqair.graph_mode import tf
 from sqair.model import noise
-from sqair.model.spatial_transformer import boxes_from_logits
-from sqair.training import checkpoints, objective, runs
-from sqair.training.settings import from_flags as settings_from_flags
+from sqair.training import checkpoints, objective
 
 NUM_SEEDS = 2**31  # seeds are below
 ROUNDING = 1e-6  # of a share times a number of sequences: 0.07 of 100 are 7
-
-
-class Prediction(NamedTuple):
-    """What a model sees in B sequences: NumPy arrays, one particle a sequence, drawn by importance weight."""
-
-    images: Any  # [T, B, H, W, C] in [0, 1]
-    reconstructions: Any  # [T, B, H, W, C]
-    boxes: Any  # [T, B, N, 4] (y, x, h, w) in pixels
-    presence: Any  # [T, B, N] 0 or 1
-    presence_prob: Any  # [T, B, N]
-    object_ids: Any  # [T, B, N], -1 where absent
-    glimpses: Any  # [T, B, N, g, g, C]
-    true_boxes: Any  # [T, B, M, 4]
-    true_presence: Any  # [T, B, M]
-
-    @classmethod
-    def joined(cls, parts):
-        """The prediction of all sequences of several."""
-        return cls(*(np.concatenate(field, axis=1) for field in zip(*parts)))
-
-    def of(self, sequences):
-        """The prediction of some of the sequences, a list of their places or a slice."""
-        return Prediction(*(field[:, sequences] for field in self))
-
-    @property
-    def tracks(self):
-        """What the figures of `visualization` take first."""
-        return self.images, self.reconstructions, self.boxes, self.presence, self.object_ids
 
 
 def forward(model, batch, seq_len, sample, settings):
@@ -62,7 +29,7 @@ def forward(model, batch, seq_len, sample, settings):
         model: what a model config's `load` returns.
         batch: `SequenceBatch`.
         seq_len: scalar int32, how many frames.
-        sample: `FrameNoise` of as many frames.
+        sample: noise of as many frames, as the model wants it.
         settings: `sqair.training.settings.Settings`.
 
     Returns:
@@ -93,39 +60,11 @@ def session_config(num_threads):
     return config
 
 
-def open_run(folder, checkpoint=None, **changes):
-    """The model of a run, ready to evaluate.
-
-    Args:
-        folder: str, a run folder.
-        checkpoint: path of a checkpoint, or a `Checkpoint`; the last complete one of the run by default.
-        changes: flags to use instead of the run's, e.g. `data_dir` or `k_particles`; `data_config` and `model_config`
-            for a run that was made with config files that do not come with the package.
-
-    Returns:
-        Tuple of `Evaluator` of the run's "train" and "valid" data, and the number of updates that the model has
-        seen, None if the checkpoint does not say.
-
-    Raises:
-        UserError: if something is missing or does not fit.
-    """
-    flags = AttrDict(runs.read_json(os.path.join(folder, "flags.json")))
-    flags.update(changes, estimator="reinforce")  # no gradient is taken, and one particle will do
-    data_config, model_config = (
-        config_files.load(changes.get(name) or runs.recorded_config(folder, name))
-        for name in ("data_config", "model_config")
-    )
-    if not isinstance(checkpoint, checkpoints.Checkpoint):
-        checkpoint = checkpoints.of_run_or_path(checkpoint or folder)
-    data = data_config.load(flags)
-    mean_image = data.train.mean_image()
-    evaluator = Evaluator(lambda: model_config.load(flags, mean_image), data, settings_from_flags(flags))
-    evaluator.load(checkpoint.values, checkpoint.path)
-    return evaluator, checkpoint.step
-
-
 class Evaluator:
-    """A model that evaluates data sets, in a graph and session of its own."""
+    """A model that evaluates data sets, in a graph and session of its own.
+
+    `bound` and `n_steps` are the model's.
+    """
 
     def __init__(self, make_model, data, settings):
         """Builds the graph; `load` or `initialise` gives it its variables.
@@ -210,7 +149,7 @@ class Evaluator:
             found = [part for _, part in itertools.islice(results, parts)]
             if not found:
                 return
-            yield sequence_statistics.join_particles(found)
+            yield sequence_statistics.join_particles(found, self.bound.by_frame)
 
     def _batches(self, fetches, split, num_sequences, seq_len, parts=1, start=0, should_stop=lambda: False):
         """The sequences' numbers and what is fetched of each batch, in order; each part of a batch by itself."""
@@ -251,6 +190,16 @@ class Evaluator:
         batches = self._batches(self._prediction, split, num_sequences, seq_len, start=start)
         return Prediction.joined([found for _, found in batches])
 
+    def features(self, split, num_sequences, seq_len=None, start=0):
+        """What a classifier may learn from, of the first sequences of a split; arguments as of `predict`.
+
+        Yields:
+            `Features` of one batch after the other.
+        """
+        num_sequences = min(num_sequences, self.data[split].num_sequences)
+        for _, found in self._batches(self._features, split, num_sequences, seq_len, start=start):
+            yield Features(*found)
+
     def close(self):
         """Frees the session."""
         self._session.close()
@@ -266,36 +215,16 @@ class Evaluator:
         self._seq_len = tf.placeholder(tf.int32, [], "seq_len")
         with initial_values.keyed_by_name():
             model = make_model()
+        self.bound, self.n_steps = model.bound, model.n_steps
         seed = settings.seed + self._part * NUM_SEEDS  # every part of the particles has noise of its own
         sample = noise.draw_by_sequence(
-            seed, self._sequences, self._seq_len, settings.k_particles, model.n_steps, model.n_what
+            seed, self._sequences, self._seq_len, settings.k_particles, model.noise
         )
         self._result, batch = forward(model, batch, self._seq_len, sample, settings)
-        self._statistics = sequence_statistics.of_result(self._result, batch, model.n_steps)
-        self._prediction = self._predict(batch)
+        self._statistics = sequence_statistics.of_result(self._result, batch, model)
+        shown = Shown(model, self._result, batch, settings.seed, self._sequences)
+        self._prediction, self._features = shown.prediction(), shown.features()
         return tf.global_variables()
-
-    def _predict(self, batch):
-        settings, outputs = self.settings, self._result.outputs
-        steps = outputs.steps
-        particle = noise.resample(self._result.importance_weights, settings.seed, self._sequences)
-        rows = tf.range(tf.size(particle)) * settings.k_particles + particle
-
-        def chosen(values):
-            return tf.gather(values, rows, axis=1)
-
-        image_size = batch.images.shape[2:4].as_list()
-        return Prediction(
-            images=batch.images,
-            reconstructions=chosen(outputs.canvas),
-            boxes=boxes_from_logits(chosen(steps.latents.where), image_size),
-            presence=chosen(steps.latents.presence),
-            presence_prob=chosen(steps.posterior.presence_prob),
-            object_ids=chosen(steps.object_ids),
-            glimpses=chosen(outputs.glimpses),
-            true_boxes=batch.boxes,
-            true_presence=batch.presence,
-        )
 
     def _open(self, *key):
         """Lets the iterator start as `_numbered` says; what it adds to the graph is used again."""

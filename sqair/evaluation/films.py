@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Films of tracked sequences, frame by frame: the input beside the reconstruction, boxes and trails by object id.
 
-Colours and numbers are those of `sqair.evaluation.visualization`; `sqair.data.video_files.write_video` makes a film of
+Colours and numbers are those of `sqair.evaluation.sheet`; `sqair.data.video_files.write_video` makes a film of
 the frames.
 """
 
@@ -13,7 +13,7 @@ import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from sqair.evaluation.visualization import INK, PAPER, as_rgb, colour_of, number_of, number_place
+from sqair.evaluation.sheet import INK, PAPER, as_rgb, colour_of, number_of, number_place
 
 SIDE = 300  # pixels of the longer side of an image, about
 TRAIL = 12  # frames that the way of an object stays visible

@@ -140,8 +140,7 @@ class Generator(RestoredModel):
         self._numbers = tf.placeholder(tf.int64, [None], "numbers")
         self._length = tf.placeholder(tf.int32, [], "length")
         self._seed = tf.placeholder(tf.int64, [], "seed")
-        sizes = model.n_steps, model.n_what
-        drawn = noise.draw_by_sequence(self._seed, self._numbers, self._length, 1, *sizes)
+        drawn = noise.draw_by_sequence(self._seed, self._numbers, self._length, 1, model.noise)
         self._sampled = self._videos(model.generate(drawn))
         self._frame_bytes = sum(4 * int(np.prod(x.shape.as_list()[2:])) for x in self._sampled[:-1])
 
@@ -154,7 +153,7 @@ class Generator(RestoredModel):
             observed = tf.tile(self._images, tf.stack([1, num_videos, 1, 1, 1])), at_first
             rows = tf.range(num_videos)
         else:
-            observed = self._images, noise.mode(num_observed, 1, 1, *sizes)
+            observed = self._images, noise.mode(num_observed, 1, 1, model.noise)
             rows = tf.zeros_like(self._numbers)
         seen, state = model.infer(*observed)
         state = tf.nest.map_structure(lambda x: tf.gather(x, rows), state)

@@ -15,7 +15,7 @@ def object_report(prediction, iou=0.5, inside=True):
     """Tracking and segmentation of a prediction.
 
     Args:
-        prediction: `sqair.evaluation.evaluator.Prediction`, with annotated objects.
+        prediction: `sqair.evaluation.prediction.Prediction`, with annotated objects.
         iou: least intersection over union of a tracked object with its box, in (0, 1].
         inside: whether what is seen is compared, since nobody knows how an object goes on beyond the image: what draws
             nothing inside it is no prediction, tight boxes, predicted and annotated, are those around what is bright

@@ -20,6 +20,7 @@ TITLES = OrderedDict(
     visible_step_acc=("right count of visible objects", "share of frames"),
 )
 COUNTED = ("num_step_acc", "visible_step_acc")  # only where objects are annotated
+OF_OBJECTS = ("num_steps", "num_disc_steps", "num_prop_steps", *COUNTED)  # only of models that know objects
 IOU = 0.5  # least intersection over union of a tracked object with its box
 BOXES = OrderedDict(
     tight="tight",
@@ -63,7 +64,7 @@ def in_order(entry):
             sums,
         )
     for name, (title, unit) in TITLES.items():
-        if name in COUNTED and name not in entry["estimates"]:
+        if name in OF_OBJECTS and name not in entry["estimates"]:
             continue
         estimate = entry["estimates"][name]
         yield name, title, unit, estimate["mean"], estimate["standard_error"], estimate["by_frame"]

@@ -82,7 +82,12 @@ def _summary(entry):
         f" {_with_error(whole, whole_error, ',.0f')} per sequence"
     )
     if right is None:
-        return f"{text}; no objects are annotated to count."
+        why = (
+            "no objects are annotated to count"
+            if "num_steps" in entry["estimates"]
+            else "it counts no objects"
+        )
+        return f"{text}; {why}."
     return (
         f"{text}; objects are counted right in {_with_error(right['mean'], right['standard_error'], '.1%')} of the"
         " frames."

@@ -18,11 +18,14 @@ from sqair.graph_mode import tf
 class SequenceStatistics(NamedTuple):
     """What K particles make of B sequences.
 
-    Unless said they are means over particles weighted by importance, those of the whole sequence in every frame.
+    Unless said they are means over particles weighted by importance: by the whole sequence in every frame, or by the
+    frame, as the model's bound has it. N is 0, and what is said of objects NaN, if the model knows none.
     """
 
-    log_mean_weight: Any  # [T, B] log of the mean weight of frames 1 to t, nats: their IWAE bound
-    log_mean_square: Any  # [T, B] likewise of the squared weights
+    log_mean_weight: Any  # [T, B] the bound of frames 1 to t, nats: the log of their mean weight
+    sum_of_squares: (
+        Any  # [T, B] of the normalised weights of frames 1 to t, or of frame t: 1 / effective sample size
+    )
     normalised_vae: Any  # [T, B] plain mean of the frame's own log-weight, nats
     data_ll: Any  # [T, B] log p(x_t | z_t), nats
     kl: Any  # [T, B] log q - log p of the frame's latent variables, nats
@@ -43,60 +46,69 @@ class Estimate(NamedTuple):
     by_frame_error: np.ndarray  # [T]
 
 
-def of_result(result, batch, n_steps):
+def of_result(result, batch, model):
     """The statistics of a batch, in the graph.
 
     Args:
         result: `sqair.training.objective.ModelResult` of K particles.
         batch: `SequenceBatch` of `[T, B, ...]`.
-        n_steps: int N, slots.
+        model: what they are of.
 
     Returns:
         `SequenceStatistics` of tensors.
     """
-    steps, weights = result.outputs.steps, result.importance_weights
-    k_particles = weights.shape.as_list()[1]
-
-    def per_particle(x):
-        return tf.reshape(x, tf.concat([[-1], tf.shape(weights)], 0))
+    steps, weights, log_weights = result.outputs.steps, result.importance_weights, result.log_weights
 
     def weighted(x):
-        return tf.reduce_sum(weights * per_particle(x), axis=-1)
+        return tf.reduce_sum(weights * tf.reshape(x, tf.shape(log_weights)), axis=-1)
 
-    log_weights = per_particle(result.outputs.log_weights)
-    running = tf.cumsum(log_weights, axis=0)
-    counts = tf.reduce_sum(steps.latents.presence, axis=-1)
-    alike = [tf.cast(tf.equal(counts, float(n)), tf.float32) for n in range(n_steps + 1)]
     annotated = 0.0 if batch.presence.shape[-1].value != 0 else float("nan")
     seen = batch.presence * tf.cast(batch.visible >= LEAST_VISIBLE, tf.float32)
     return SequenceStatistics(
-        log_mean_weight=tf.reduce_logsumexp(running, axis=-1) - math.log(k_particles),
-        log_mean_square=tf.reduce_logsumexp(2.0 * running, axis=-1) - math.log(k_particles),
+        log_mean_weight=model.bound.so_far(log_weights),
+        sum_of_squares=1.0 / model.bound.effective_sample_size(log_weights),
         normalised_vae=tf.reduce_mean(log_weights, axis=-1),
         data_ll=weighted(result.outputs.log_likelihood),
         kl=weighted(steps.log_q - steps.log_p),
         mse=tf.reduce_sum(weights * result.squared_error, axis=-1),
-        num_disc_steps=weighted(tf.reduce_sum(steps.discovery.presence, axis=-1)),
-        num_prop_steps=weighted(tf.reduce_sum(steps.propagation.presence, axis=-1)),
-        count_prob=tf.stack([weighted(x) for x in alike], axis=-1),
+        **_of_objects(steps, model.n_steps, weighted),
         true_count=tf.reduce_sum(batch.presence, axis=-1) + annotated,
         visible_count=tf.reduce_sum(seen, axis=-1) + annotated,
     )
 
 
-def join_particles(parts):
-    """The statistics of the same sequences by all particles of several `SequenceStatistics`, as many in each."""
+def _of_objects(steps, n_steps, weighted):
+    if not n_steps:
+        none = weighted(steps.log_q) * float("nan")
+        return dict(num_disc_steps=none, num_prop_steps=none, count_prob=tf.expand_dims(none, -1)[..., :0])
+    counts = tf.reduce_sum(steps.latents.presence, axis=-1)
+    alike = [tf.cast(tf.equal(counts, float(n)), tf.float32) for n in range(n_steps + 1)]
+    return dict(
+        num_disc_steps=weighted(tf.reduce_sum(steps.discovery.presence, axis=-1)),
+        num_prop_steps=weighted(tf.reduce_sum(steps.propagation.presence, axis=-1)),
+        count_prob=tf.stack([weighted(x) for x in alike], axis=-1),
+    )
+
+
+def join_particles(parts, by_frame=False):
+    """The statistics of the same sequences by all particles of several `SequenceStatistics`, as many in each.
+
+    Args:
+        parts: list of `SequenceStatistics`, as many particles in each.
+        by_frame: bool, whether frames have a bound of their own (`sqair.model.sequence_bounds`).
+    """
     stacked = SequenceStatistics(*(np.stack(np.asarray(field, np.float64)) for field in zip(*parts)))
-    log_weights = stacked.log_mean_weight[:, -1]  # [parts, B]
-    weights = np.exp(log_weights - np.logaddexp.reduce(log_weights))
-
-    def log_mean(x):
-        return np.logaddexp.reduce(x) - math.log(len(parts))
-
-    joined = SequenceStatistics(*(np.einsum("pb,ptb...->tb...", weights, field) for field in stacked))
+    log_weights = stacked.log_mean_weight  # [parts, T, B]
+    if by_frame:
+        log_weights = np.diff(log_weights, axis=1, prepend=0.0)
+    together = np.logaddexp.reduce(log_weights)
+    shares = np.exp(log_weights - together)  # of each part in the weights so far
+    means = shares if by_frame else np.broadcast_to(shares[:, -1:], shares.shape)
+    joined = SequenceStatistics(*(np.einsum("ptb,ptb...->tb...", means, field) for field in stacked))
+    log_mean_weight = together - math.log(len(parts))
     return joined._replace(
-        log_mean_weight=log_mean(stacked.log_mean_weight),
-        log_mean_square=log_mean(stacked.log_mean_square),
+        log_mean_weight=np.cumsum(log_mean_weight, axis=0) if by_frame else log_mean_weight,
+        sum_of_squares=np.sum(shares**2 * stacked.sum_of_squares, axis=0),
         normalised_vae=stacked.normalised_vae.mean(0),
         true_count=stacked.true_count[0],  # whole numbers, which a sum of weights would miss by a rounding
         visible_count=stacked.visible_count[0],
@@ -108,32 +120,36 @@ def join_sequences(parts):
     return SequenceStatistics(*(np.concatenate(field, axis=1) for field in zip(*parts)))
 
 
-def summarise(statistics, k_particles):
+def summarise(statistics, by_frame=False):
     """What statistics amount to over their sequences.
 
     Args:
         statistics: `SequenceStatistics` of arrays.
-        k_particles: int, how many particles they are of.
+        by_frame: bool, as of `join_particles`.
 
     Returns:
         `OrderedDict` of name -> `Estimate`, the names those that a training reports. Per frame; `normalised_iwae` of a
-        frame is the bound on its log-probability given the frames before, `ess` that of the frames up to it. Without
-        annotations there are no `num_step_acc` and `visible_step_acc`.
+        frame is the bound on its log-probability given the frames before, `ess` that of the frames up to it, or of the
+        frame. Without annotations there are no `num_step_acc` and `visible_step_acc`, without objects no numbers of
+        them.
     """
     values = OrderedDict(normalised_iwae=np.diff(statistics.log_mean_weight, axis=0, prepend=0.0))
-    for name in ("normalised_vae", "data_ll", "kl", "mse", "num_disc_steps", "num_prop_steps"):
-        values[name] = getattr(statistics, name)
     sizes = np.arange(statistics.count_prob.shape[-1])
-    values["num_steps"] = statistics.count_prob @ sizes
-    for name, truth in (
-        ("num_step_acc", statistics.true_count),
-        ("visible_step_acc", statistics.visible_count),
-    ):
-        if np.all(np.isfinite(truth)):
-            values[name] = np.sum(statistics.count_prob * (truth[..., None] == sizes), axis=-1)
+    for name in ("normalised_vae", "data_ll", "kl", "mse"):
+        values[name] = getattr(statistics, name)
+    if len(sizes):
+        for name in ("num_disc_steps", "num_prop_steps"):
+            values[name] = getattr(statistics, name)
+        values["num_steps"] = statistics.count_prob @ sizes
+        for name, truth in (
+            ("num_step_acc", statistics.true_count),
+            ("visible_step_acc", statistics.visible_count),
+        ):
+            if np.all(np.isfinite(truth)):
+                values[name] = np.sum(statistics.count_prob * (truth[..., None] == sizes), axis=-1)
     estimates = OrderedDict((name, _estimate(value.mean(0), value)) for name, value in values.items())
-    ess = k_particles * np.exp(2.0 * statistics.log_mean_weight - statistics.log_mean_square)
-    estimates["ess"] = _estimate(ess[-1], ess)
+    ess = 1.0 / statistics.sum_of_squares
+    estimates["ess"] = _estimate(ess.mean(0) if by_frame else ess[-1], ess)
     return estimates
 
 
@@ -146,10 +162,10 @@ def confusion(statistics, visible=False):
 
     Returns:
         `[M + 1, N + 1]` float64, frames: row m holds those with m true objects, M the most that occur; no row without
-        annotations.
+        annotations or objects.
     """
     truth = statistics.visible_count if visible else statistics.true_count
-    if not np.all(np.isfinite(truth)):
+    if not np.all(np.isfinite(truth)) or not statistics.count_prob.shape[-1]:
         return np.zeros([0, statistics.count_prob.shape[-1]])
     rows = [statistics.count_prob[truth == m].sum(0) for m in range(int(truth.max()) + 1)]
     return np.array(rows, np.float64)

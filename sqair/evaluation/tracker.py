@@ -199,11 +199,11 @@ class Tracker(RestoredModel):
 
     def _noise(self, model):
         """`FrameNoise` of `[T, 1, 1, N, n]`; that of a frame depends on its number alone."""
-        length, sizes = tf.shape(self._images)[0], (model.n_steps, model.n_what)
+        length = tf.shape(self._images)[0]
         if self._seed is None:
-            return noise.mode(length, 1, 1, *sizes)
+            return noise.mode(length, 1, 1, model.noise)
         numbers = self._number + tf.range(tf.cast(length, tf.int64))
-        by_frame = noise.draw_by_sequence(self._seed, numbers, 1, 1, *sizes)  # [1, T, 1, N, n]
+        by_frame = noise.draw_by_sequence(self._seed, numbers, 1, 1, model.noise)  # [1, T, 1, N, n]
         return tf.nest.map_structure(lambda x: tf.transpose(x, [1, 0, *range(2, x.shape.ndims)]), by_frame)
 
 

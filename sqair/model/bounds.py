@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Bounds and estimators: pure functions of log-weights (section 2 and appendix of the paper).
 
-`log_weights` are `[B, K]` float32, log p(x, z_k) - log q(z_k | x) in nats, summed over time.
+`log_weights` are `[B, K]` float32, log p(x, z_k) - log q(z_k | x) in nats, summed over time. How those of frames make a
+bound of a sequence: `sqair.model.sequence_bounds`.
 """
 
 import math
@@ -19,7 +20,7 @@ def elbo(log_weights):
 
 def iwae(log_weights):
     """Importance-weighted bound of each sequence, `[B]` (Burda et al. 2016, arXiv:1509.00519, eq. 8)."""
-    return tf.reduce_logsumexp(log_weights, axis=-1) - math.log(log_weights.shape.as_list()[1])
+    return tf.reduce_logsumexp(log_weights, axis=-1) - math.log(log_weights.shape.as_list()[-1])
 
 
 def vimco_baseline(log_weights):

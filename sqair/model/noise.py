@@ -2,8 +2,11 @@
 """All randomness of the model, as data: drawn at the top by stateless generators, stored (replay) or absent (mode).
 
 Every kind of noise has a key of its own, so that the same seed and step always give the same numbers and no two
-kinds ever share theirs.
+kinds ever share theirs. A model says which noise it wants by a structure of `Wanted`.
 """
+
+import dataclasses
+from typing import Tuple
 
 from sqair.graph_mode import tf
 from sqair.model.structures import FrameNoise, StepNoise
@@ -11,86 +14,110 @@ from sqair.model.structures import FrameNoise, StepNoise
 _FIELDS = ("propagation_what", "propagation_where", "propagation_presence")
 _FIELDS += ("discovery_what", "discovery_where", "discovery_presence", "resample")
 STREAMS = tuple(kind + "_" + field for kind in ("train", "eval") for field in _FIELDS)
+_SPACING = len(STREAMS)  # of seeds
+# Later ones: the first, and so every model trained before, keep their numbers.
+STREAMS += tuple(kind + "_" + field for kind in ("train", "eval") for field in ("latent", "ancestors"))
+_PAGE = 2**48  # more than any step or sequence
+
+
+@dataclasses.dataclass(frozen=True)  # a named tuple would be taken for a part of the structure
+class Wanted:
+    """One kind of noise that a model wants, for each particle in each frame."""
+
+    field: str  # names its key: a stream less the kind in front
+    shape: Tuple[int, ...] = ()
+    uniform: bool = False  # on [0, 1); else standard normal
+
+
+def of_objects(n_steps, n_what):
+    """The noise of N slots of propagation and of discovery: `FrameNoise` of `Wanted`."""
+    return FrameNoise(*(_of_slots(kind, n_steps, n_what) for kind in FrameNoise._fields))
+
+
+def _of_slots(kind, n_steps, n_what):
+    return StepNoise(
+        what=Wanted(f"{kind}_what", (n_steps, n_what)),
+        where=Wanted(f"{kind}_where", (n_steps, 4)),
+        presence=Wanted(f"{kind}_presence", (n_steps,), uniform=True),
+    )
 
 
 def _key(seed, step, stream):
     """`[2]` int64 key of a stream; seeds are spaced so that no two (seed, stream) pairs meet."""
-    seed = tf.cast(seed, tf.int64) * len(STREAMS) + STREAMS.index(stream)
-    return tf.stack([seed, tf.cast(step, tf.int64)])
+    page, place = divmod(STREAMS.index(stream), _SPACING)
+    seed = tf.cast(seed, tf.int64) * _SPACING + place
+    return tf.stack([seed, tf.cast(step, tf.int64) + page * _PAGE])
 
 
-def draw(seed, step, kind, seq_len, batch_size, k_particles, n_steps, n_what):
+def draw(seed, step, kind, seq_len, batch_size, k_particles, wanted):
     """The noise of a batch, all of it by one key: for training.
 
     Args:
         seed: int, or scalar tensor.
         step: int or scalar tensor: the global step.
         kind: "train" or "eval".
-        seq_len, batch_size, k_particles, n_steps, n_what: T, B, K, N, Z; ints or scalar tensors.
+        seq_len, batch_size, k_particles: T, B, K; ints or scalar tensors.
+        wanted: structure of `Wanted`, as a model has it for `noise`.
 
     Returns:
-        `FrameNoise` of `[T, B, K, N, n]`: standard normal for what and where, uniform on [0, 1) for presence
-        (`[T, B, K, N]`).
+        The structure, of float32 `[T, B, K, *shape]`.
     """
-    slots = [seq_len, batch_size, k_particles, n_steps]
 
-    def step_noise(name):
-        key = f"{kind}_{name}_"
-        return StepNoise(
-            what=tf.random.stateless_normal(slots + [n_what], _key(seed, step, key + "what")),
-            where=tf.random.stateless_normal(slots + [4], _key(seed, step, key + "where")),
-            presence=tf.random.stateless_uniform(slots, _key(seed, step, key + "presence")),
-        )
+    def drawn(one):
+        random = tf.random.stateless_uniform if one.uniform else tf.random.stateless_normal
+        shape = [seq_len, batch_size, k_particles, *one.shape]
+        return random(shape, _key(seed, step, f"{kind}_{one.field}"))
 
-    return FrameNoise(propagation=step_noise("propagation"), discovery=step_noise("discovery"))
+    return tf.nest.map_structure(drawn, wanted)
 
 
-def draw_by_sequence(seed, sequences, seq_len, k_particles, n_steps, n_what):
+def draw_by_sequence(seed, sequences, seq_len, k_particles, wanted):
     """The noise of a batch, that of each sequence by a key of its own: for evaluation, in batches of any size.
 
     Args:
         seed: int, or scalar tensor.
         sequences: `[B]` int64, the sequences' numbers in their data set.
-        seq_len, k_particles, n_steps, n_what: as in `draw`.
+        seq_len, k_particles, wanted: as in `draw`.
 
     Returns:
-        `FrameNoise` as of `draw`.
+        As of `draw`.
     """
 
     def of_one(number):
-        drawn = draw(seed, number, "eval", seq_len, 1, k_particles, n_steps, n_what)
+        drawn = draw(seed, number, "eval", seq_len, 1, k_particles, wanted)
         return tf.nest.map_structure(lambda x: tf.squeeze(x, axis=1), drawn)
 
-    kinds = StepNoise(tf.float32, tf.float32, tf.float32)
-    drawn = tf.map_fn(of_one, sequences, FrameNoise(kinds, kinds), back_prop=False)
+    types = tf.nest.map_structure(lambda _: tf.float32, wanted)
+    drawn = tf.map_fn(of_one, sequences, types, back_prop=False)
     return tf.nest.map_structure(lambda x: tf.transpose(x, [1, 0, *range(2, x.shape.ndims)]), drawn)
 
 
-def mode(seq_len, batch_size, k_particles, n_steps, n_what):
+def mode(seq_len, batch_size, k_particles, wanted):
     """No noise: every Gaussian at its mean, every presence at its more probable value; arguments as in `draw`."""
-    slots = [seq_len, batch_size, k_particles, n_steps]
-    none = StepNoise(
-        what=tf.fill(slots + [n_what], 0.0), where=tf.fill(slots + [4], 0.0), presence=tf.fill(slots, 0.5)
+    none = lambda one: tf.fill(  # noqa: E731
+        [seq_len, batch_size, k_particles, *one.shape], 0.5 if one.uniform else 0.0
     )
-    return FrameNoise(propagation=none, discovery=none)
+    return tf.nest.map_structure(none, wanted)
 
 
 def resample(importance_weights, seed, sequences):
-    """Draws one particle per sequence in proportion to its weight.
+    """Draws one particle per sequence, or per frame of it, in proportion to its weight.
 
     Args:
-        importance_weights: `[B, K]` float32, rows sum to one.
+        importance_weights: `[B, K]` float32, rows sum to one; `[T, B, K]` where frames have weights of their own.
         seed, sequences: as in `draw_by_sequence`.
 
     Returns:
-        `[B]` int32 particle indices.
+        `[B]` or `[T, B]` int32 particle indices.
     """
     cumulative = tf.cumsum(importance_weights, axis=-1)
+    frames = [tf.shape(cumulative)[0]] if cumulative.shape.ndims == 3 else []
     uniform = tf.map_fn(
-        lambda number: tf.random.stateless_uniform([], _key(seed, number, "eval_resample")),
+        lambda number: tf.random.stateless_uniform(frames, _key(seed, number, "eval_resample")),
         sequences,
         tf.float32,
         back_prop=False,
     )
-    chosen = tf.reduce_sum(tf.cast(cumulative <= uniform[:, None] * cumulative[:, -1:], tf.int32), axis=-1)
-    return tf.minimum(chosen, tf.shape(cumulative)[1] - 1)
+    uniform = tf.expand_dims(tf.transpose(uniform), -1)
+    chosen = tf.reduce_sum(tf.cast(cumulative <= uniform * cumulative[..., -1:], tf.int32), axis=-1)
+    return tf.minimum(chosen, tf.shape(cumulative)[-1] - 1)

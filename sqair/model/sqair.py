@@ -6,6 +6,7 @@ from sqair.engine.static_gradients import static_gradients
 from sqair.engine.tensors import check_shape, gather_rows, merge_leading, range_of, size, split_leading
 from sqair.engine.unroll import STREAMS, unroll
 from sqair.graph_mode import snt, tf
+from sqair.model import noise as noises
 from sqair.model import spatial_transformer
 from sqair.model.cell import SQAIRCell
 from sqair.model.decoder import Decoder, log_likelihood
@@ -15,6 +16,7 @@ from sqair.model.networks import GlimpseEncoder, MLPGlimpseDecoder
 from sqair.model.priors import DiscoveryPrior, PropagationPrior
 from sqair.model.propagation import Propagation, PropagationCore
 from sqair.model.scoring import Scoring
+from sqair.model.sequence_bounds import WholeSequences
 from sqair.model.slots import squeeze_last
 from sqair.model.structures import FrameInputs, GeneratedSequence, SequenceOutputs
 
@@ -68,7 +70,8 @@ class SQAIR(snt.AbstractModule):
             UserError: if a type or core is unknown.
         """
         super().__init__(name=name)
-        self.n_steps, self.n_what = n_steps_per_image, n_what
+        self.n_steps, self._n_what = n_steps_per_image, n_what
+        self.noise, self.bound = noises.of_objects(n_steps_per_image, n_what), WholeSequences()
         self._debug, self._image_shape = debug, tuple(mean_image.shape)
         self._streams = STREAMS if compact else 1  # an accelerator has no cores to share out
         self._image_encoder, self._hidden_size = image_encoder, UNITS * n_units
@@ -206,7 +209,7 @@ class SQAIR(snt.AbstractModule):
         """The noise, all of five dimensions; `leading`: T and B, None if unknown."""
         for phase in noise:
             slots = leading + [None, self.n_steps]
-            check_shape(phase.what, slots + [self.n_what], "noise of what")
+            check_shape(phase.what, slots + [self._n_what], "noise of what")
             check_shape(phase.where, slots + [4], "noise of where")
             check_shape(phase.presence, slots, "noise of presence")
         return tf.nest.map_structure(lambda x: x[..., None] if x.shape.ndims == 4 else x, noise)

@@ -151,14 +151,25 @@ class StepOutputs(NamedTuple):
     discrete_log_q: Any  # [R] nats, the part of log_q that was not reparametrised
 
 
-class SequenceOutputs(NamedTuple):
-    """The result of the model on a batch of videos."""
+class LatentOutputs(NamedTuple):
+    """What takes the place of `StepOutputs` in a model that knows no objects; `[T, R, ...]` for a sequence."""
 
-    steps: StepOutputs  # [T, R, ...]
+    latents: Any  # [R, Z]
+    log_q: Any  # [R] nats
+    log_p: Any  # [R] nats, prior of the latents
+    discrete_log_q: Any  # [R] nats, the part of log_q that was not reparametrised: zeros
+
+
+class SequenceOutputs(NamedTuple):
+    """The result of a model on a batch of videos."""
+
+    steps: Any  # [T, R, ...] `StepOutputs`; `LatentOutputs` of a model without objects
     canvas: Any  # [T, R, H, W, C] mean of the image model
-    glimpses: Any  # [T, R, N, g, g, C]
+    glimpses: Any  # [T, R, N, g, g, C]; None without objects
     log_likelihood: Any  # [T, R] nats, summed over pixels
-    log_weights: Any  # [T, R] nats: log p(x, z) - log q(z | x), frame by frame
+    log_weights: (
+        Any  # [T, R] nats: log p(x, z) - log q(z | x), frame by frame; see `sequence_bounds` for others
+    )
 
 
 class GeneratedSequence(NamedTuple):

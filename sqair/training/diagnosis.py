@@ -32,16 +32,29 @@ BOUND_FALLS = (
 class Diagnosis:
     """Remembers the reports of training batches; `add` tells what has begun to go wrong since the report before."""
 
-    def __init__(self, n_steps, window=WINDOW):
-        """Args: n_steps: int N, slots; window: int, reports that are looked at together."""
-        self._n_steps, self._window, self._reports, self._known = n_steps, window, [], set()
+    def __init__(self, n_steps, keeps_ids=True, window=WINDOW):
+        """Sets it up.
+
+        Args:
+            n_steps: int N, slots; 0 if the model knows no objects.
+            keeps_ids: bool, whether objects are propagated.
+            window: int, reports that are looked at together.
+        """
+        self._n_steps, self._keeps_ids, self._window, self._reports, self._known = (
+            n_steps,
+            keeps_ids,
+            window,
+            [],
+            set(),
+        )
         self._seq_len, self._best = None, -np.inf
 
     def add(self, numbers):
         """Takes a report.
 
         Args:
-            numbers: mapping with "seq_len", "normalised_iwae", "raw_num_steps", "raw_num_prop_steps" of one batch.
+            numbers: mapping with "seq_len", "normalised_iwae" and, of objects, "raw_num_steps", "raw_num_prop_steps" of
+                one batch.
 
         Returns:
             List of sentences, arguments between backticks; each symptom is told once, until it is gone.
@@ -52,15 +65,17 @@ class Diagnosis:
         if len(self._reports) < self._window:
             return []
         mean = {name: np.mean([report[name] for report in self._reports]) for name in numbers}
-        found, kept, bound = mean["raw_num_steps"], mean["raw_num_prop_steps"], mean["normalised_iwae"]
+        bound = mean["normalised_iwae"]
         self._best = max(self._best, bound)
-        symptoms = {
-            NOTHING_FOUND: found < NOTHING,
-            ALWAYS_FULL: found > FULL * self._n_steps,
-            NOT_PROPAGATED: self._seq_len > 1 and found > 2 * NOTHING and kept < NONE_KEPT * found,
-            BOUND_FALLS: bound < self._best - FALL,
-        }
+        symptoms = {BOUND_FALLS: bound < self._best - FALL}
+        values = dict(reports=self._window, bound=bound, best=self._best)
+        if self._n_steps:
+            found, kept = mean["raw_num_steps"], mean["raw_num_prop_steps"]
+            propagates = self._keeps_ids and self._seq_len > 1
+            symptoms[NOTHING_FOUND] = found < NOTHING
+            symptoms[ALWAYS_FULL] = found > FULL * self._n_steps
+            symptoms[NOT_PROPAGATED] = propagates and found > 2 * NOTHING and kept < NONE_KEPT * found
+            values["found"] = found
         here = {text for text, holds in symptoms.items() if holds}
         new, self._known = here - self._known, here
-        values = dict(found=found, reports=self._window, bound=bound, best=self._best)
         return [text.format(**values) for text in symptoms if text in new]

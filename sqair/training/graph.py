@@ -37,7 +37,7 @@ def make_optimiser(name, learning_rate):
 class TrainingGraph:
     """Model, loss, gradients and optimiser with their session.
 
-    `step` is the number of updates done, `n_steps` the number of the model's slots.
+    `step` is the number of updates done, `model` what is trained.
     """
 
     def __init__(self, make_model, dataset, settings, checkpoint=None, weights=None):
@@ -142,13 +142,12 @@ class TrainingGraph:
         )
         rate = curriculum.learning_rate(self._global_step, settings)
         with initial_values.keyed_by_name():
-            model = make_model()
-        self.n_steps = model.n_steps
+            self.model = make_model()
         sample = noise.draw(
             settings.seed, self._global_step, "train", self._seq_len, settings.batch_size, settings.k_particles,
-            model.n_steps, model.n_what,
+            self.model.noise,
         )  # fmt: skip
-        self._result, _ = evaluation.forward(model, batch, self._seq_len, sample, settings)
+        self._result, _ = evaluation.forward(self.model, batch, self._seq_len, sample, settings)
         self._weights = [variable for variable in tf.global_variables() if variable is not global_step]
         variables = tf.trainable_variables()
         pairs = [

@@ -91,7 +91,7 @@ class _Session:
         self._tensorboard = TensorBoard(run.events, last_step)
         _remove_figures_after(graph.step, run.figures)
         self._console = Console(settings.train_itr, graph.step)
-        self._diagnosis = Diagnosis(graph.n_steps)
+        self._diagnosis = Diagnosis(graph.model.n_steps, graph.model.bound.keeps_ids)
 
     def train(self):
         """Updates until the end or a signal, and saves."""
@@ -168,17 +168,19 @@ class _Session:
 
     def _draw(self):
         step = self._graph.step
-        paths = {name: os.path.join(self._run.figures, f"{name}-{step}.png") for name in FIGURES}
+        names = FIGURES if self._graph.model.n_steps else FIGURES[:1]  # without objects there are no glimpses
+        paths = {name: os.path.join(self._run.figures, f"{name}-{step}.png") for name in names}
         if self._stop or all(os.path.exists(path) for path in paths.values()):
             return
         from sqair.evaluation import visualization  # matplotlib is slow to import
 
         seen = self._current_evaluator().predict(VALID, FIGURE_SEQUENCES)
-        figures = {
-            "tracking": visualization.tracking_figure(*seen.tracks, max_sequences=FIGURE_SEQUENCES),
-            "glimpses": visualization.glimpse_figure(*seen.tracks, seen.glimpses, seen.presence_prob),
+        draw = {
+            "tracking": lambda: visualization.tracking_figure(*seen.tracks, max_sequences=FIGURE_SEQUENCES),
+            "glimpses": lambda: visualization.glimpse_figure(*seen.tracks, seen.glimpses, seen.presence_prob),
         }
-        for name, figure in figures.items():
+        for name in names:
+            figure = draw[name]()
             size = visualization.to_array(figure).shape[:2]
             png = visualization.to_png(figure)
             self._tensorboard.write_image(step, VALID, name, png, size)

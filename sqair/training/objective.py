@@ -18,8 +18,8 @@ class ModelResult(NamedTuple):
     outputs: SequenceOutputs  # [T, R, ...]
     loss: Any  # scalar, nats per frame
     scalars: Any  # OrderedDict of scalars to report
-    log_weights: Any  # [B, K] nats
-    importance_weights: Any  # [B, K], rows sum to one
+    log_weights: Any  # [T, B, K] nats, frame by frame
+    importance_weights: Any  # [B, K], or [T, B, K] where frames have their own; rows sum to one
     squared_error: Any  # [T, B, K] mean over pixels
 
 
@@ -27,10 +27,14 @@ def loss_and_report(model, batch, k_particles, noise, estimator="reference", l2=
     """Runs the model on a batch.
 
     Args:
-        model: `SQAIR`, or anything that maps images and noise to `SequenceOutputs`.
+        model: `SQAIR`, or anything that maps images and noise to `SequenceOutputs` and has
+
+            bound: how its log-weights make a bound, one of `sqair.model.sequence_bounds`;
+            n_steps: int N, object slots of a frame; 0 if it knows no objects;
+            noise: structure of `sqair.model.noise.Wanted` (only for who draws it).
         batch: `SequenceBatch` of `[T, B, ...]`.
         k_particles: int K.
-        noise: `FrameNoise` of `[T, B, K, N, n]`.
+        noise: what the model wants, of `[T, B, K, ...]`.
         estimator: one of `bounds.ESTIMATORS`.
         l2: float, weight of half the sum of squares of all trainable variables.
 
@@ -39,19 +43,25 @@ def loss_and_report(model, batch, k_particles, noise, estimator="reference", l2=
     """
     outputs = model(batch.images, noise)
     with static_gradients():
-        return _result(outputs, batch, k_particles, estimator, l2)
+        return _result(model, outputs, batch, k_particles, estimator, l2)
 
 
-def _result(outputs, batch, k_particles, estimator, l2):
-    seq_len = tf.shape(batch.images)[0]
-    over_time = lambda x: tf.reshape(tf.reduce_sum(x, axis=0), [-1, k_particles])  # noqa: E731
-    log_weights, discrete_log_q = over_time(outputs.log_weights), over_time(outputs.steps.discrete_log_q)
-    loss = bounds.loss(log_weights, discrete_log_q, seq_len, estimator)
+def _result(model, outputs, batch, k_particles, estimator, l2):
+    bound, batch_size = model.bound, tf.shape(batch.images)[1]
+    per_particle = lambda x: tf.reshape(x, tf.stack([-1, batch_size, k_particles]))  # noqa: E731
+    log_weights = per_particle(outputs.log_weights)
+    loss = bound.loss(log_weights, per_particle(outputs.steps.discrete_log_q), estimator)
     if l2:
         loss += l2 * tf.add_n([tf.nn.l2_loss(variable) for variable in tf.trainable_variables()])
-    weights = bounds.importance_weights(log_weights)
+    weights = bound.importance_weights(log_weights)
     squared_error = _squared_error(outputs.canvas, batch.images, k_particles)
-    scalars = _scalars(outputs.steps, outputs.log_likelihood, squared_error, batch, log_weights, weights)
+    values = _values(outputs, model.n_steps)
+    values = OrderedDict((name, per_particle(value)) for name, value in values.items())
+    if model.n_steps and batch.presence.shape[-1].value != 0:  # something is annotated
+        right = tf.equal(values["num_steps"], tf.reduce_sum(batch.presence, axis=-1)[..., None])
+        values["num_step_acc"] = tf.cast(right, tf.float32)
+    values["mse"] = squared_error
+    scalars = _scalars(bound, log_weights, weights, values)
     return ModelResult(outputs, loss, scalars, log_weights, weights, squared_error)
 
 
@@ -62,40 +72,39 @@ def _squared_error(canvas, images, k_particles):
     return tf.reduce_mean(difference, axis=[3, 4, 5])
 
 
-def _scalars(steps, log_likelihood, squared_error, batch, log_weights, weights):
+def _values(outputs, n_steps):
+    """What is reported of each frame and row, `OrderedDict` of name -> `[T, R]`; log-probabilities in nats."""
+    steps = outputs.steps
+    values = OrderedDict(
+        [
+            ("data_ll", outputs.log_likelihood),
+            ("kl", steps.log_q - steps.log_p),
+            ("log_p_z", steps.log_p),
+            ("log_q_z_given_x", steps.log_q),
+        ]
+    )
+    if n_steps:
+        values["num_steps"] = tf.reduce_sum(steps.latents.presence, axis=-1)
+        values["num_disc_steps"] = tf.reduce_sum(steps.discovery.presence, axis=-1)
+        values["num_prop_steps"] = tf.reduce_sum(steps.propagation.presence, axis=-1)
+    return values
+
+
+def _scalars(bound, log_weights, weights, values):
     """Means over time and sequences; nats per frame where they are log-probabilities.
 
     Over particles they are weighted by importance; those that begin with `raw_` are plain means.
     """
-    batch_size, k_particles = tf.shape(weights)[0], weights.shape.as_list()[1]
-    seq_len = tf.cast(tf.shape(batch.images)[0], tf.float32)
-    per_row = lambda x: tf.reshape(x, tf.shape(steps.log_q))  # noqa: E731
-    counts = tf.reduce_sum(steps.latents.presence, axis=-1)
-    true_counts = tf.tile(tf.reduce_sum(batch.presence, axis=-1)[..., None], [1, 1, k_particles])
-    weighted = OrderedDict(
-        [
-            ("data_ll", log_likelihood),
-            ("kl", steps.log_q - steps.log_p),
-            ("log_p_z", steps.log_p),
-            ("log_q_z_given_x", steps.log_q),
-            ("num_steps", counts),
-            ("num_disc_steps", tf.reduce_sum(steps.discovery.presence, axis=-1)),
-            ("num_prop_steps", tf.reduce_sum(steps.propagation.presence, axis=-1)),
-        ]
-    )
-    if batch.presence.shape[-1].value != 0:  # something is annotated
-        weighted["num_step_acc"] = tf.cast(tf.equal(counts, per_row(true_counts)), tf.float32)
-    weighted["mse"] = per_row(squared_error)
-    values = tf.reduce_mean(tf.stack(list(weighted.values())), axis=1)
-    raw = dict(zip(weighted, tf.unstack(tf.reduce_mean(values, axis=-1))))
-    values = tf.reshape(values, tf.stack([len(weighted), batch_size, k_particles]))
-    values = tf.reduce_mean(tf.reduce_sum(weights * values, axis=-1), axis=-1)
+    together = tf.stack(list(values.values()))
+    raw = dict(zip(values, tf.unstack(tf.reduce_mean(together, axis=[1, 2, 3]))))
+    weighted = tf.reduce_mean(tf.reduce_sum(weights * together, axis=-1), axis=[1, 2])
+    of_all, ess = bound.so_far(log_weights)[-1], bound.effective_sample_size(log_weights)
     return OrderedDict(
         [
-            ("normalised_vae", bounds.elbo(log_weights) / seq_len),
-            ("normalised_iwae", tf.reduce_mean(bounds.iwae(log_weights)) / seq_len),
-            *zip(weighted, tf.unstack(values)),
-            *[(f"raw_{name}", raw[name]) for name in RAW],
-            ("ess", tf.reduce_mean(bounds.effective_sample_size(weights))),
+            ("normalised_vae", bounds.elbo(log_weights)),
+            ("normalised_iwae", tf.reduce_mean(of_all) / tf.cast(tf.shape(log_weights)[0], tf.float32)),
+            *zip(values, tf.unstack(weighted)),
+            *[(f"raw_{name}", raw[name]) for name in RAW if name in raw],
+            ("ess", tf.reduce_mean(ess if bound.by_frame else ess[-1])),
         ]
     )

@@ -138,5 +138,5 @@ def _shapes(flags, image_shape):
     """The shapes of the model's variables: dict of our name -> tuple."""
     with tf.Graph().as_default():
         model = mlp_sqair(np.zeros(image_shape, np.float32), **model_arguments(AttrDict(flags)))
-        model(tf.zeros((1, 1) + image_shape), noise.mode(1, 1, 1, model.n_steps, model.n_what))
+        model(tf.zeros((1, 1) + image_shape), noise.mode(1, 1, 1, model.noise))
         return {v.op.name: tuple(v.shape.as_list()) for v in tf.global_variables()}

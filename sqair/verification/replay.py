@@ -124,15 +124,16 @@ def named_outputs(result, k_particles):
     outputs, steps = result.outputs, result.outputs.steps
     latents, posterior, scalars = steps.latents, steps.posterior, result.scalars
     count = lambda presence: tf.reduce_sum(presence, axis=-1)  # noqa: E731
-    iwae = bounds.iwae(result.log_weights)
+    log_weights = tf.reduce_sum(result.log_weights, axis=0)
+    iwae = bounds.iwae(log_weights)
     named = {
         "canvas": outputs.canvas,
         "glimpse": outputs.glimpses,
         "data_ll_per_sample": outputs.log_likelihood,
         "log_weights_per_timestep": outputs.log_weights,
-        "log_weights": result.log_weights,
+        "log_weights": log_weights,
         "importance_weights": result.importance_weights,
-        "elbo_vae": bounds.elbo(result.log_weights),
+        "elbo_vae": bounds.elbo(log_weights),
         "elbo_iwae": tf.reduce_mean(iwae),
         "elbo_iwae_per_example": iwae,
         "target": result.loss,
