@@ -27,6 +27,13 @@ flags.DEFINE_enum("split", "valid", ["train", "valid"], "Which part of the data 
 flags.DEFINE_integer("num_sequences", 0, "How many of its sequences, the first ones; 0: all.", lower_bound=0)
 flags.DEFINE_integer("seq_len", 0, "Frames of each sequence; 0: all.", lower_bound=0)
 flags.DEFINE_integer("k_particles", None, "Particles; as trained by default.", lower_bound=1)
+flags.DEFINE_enum(
+    "bound",
+    None,
+    ["iwae", "fivo"],
+    "What is estimated with them, for models that can do both; as trained by default. fivo resamples particles between "
+    "frames, and needs them in memory together.",
+)
 flags.DEFINE_integer(
     "particles_at_once", 50, "Most particles in memory at once; they come in equal parts.", lower_bound=1
 )
@@ -63,7 +70,7 @@ def main(flags):
     for path in paths:
         checkpoint = checkpoints.of_run_or_path(path)
         if model is None:
-            model, _ = opening.open_run(folder, checkpoint, **changes)
+            model, _ = opening.open_run(folder, checkpoint, flags.bound, **changes)
         else:
             model.load(checkpoint.values, checkpoint.path)
         request = evaluations.make_request(

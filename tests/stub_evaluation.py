@@ -22,7 +22,7 @@ def entry(**changes):
         )
         for i, kind in enumerate(quantities.BOXES, 1)
     }
-    request = evaluations.Request("model-7", 7, "w123", "d456", "valid", 1234, FRAMES, 5, 0, 99, 1)
+    request = evaluations.Request("model-7", 7, "w123", "d456", "valid", 1234, FRAMES, 5, 0, 99, 1, "iwae")
     return dict(
         request._asdict(),
         estimates=estimates,

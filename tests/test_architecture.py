@@ -13,7 +13,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 LAYERS = (
     ("training", "evaluation", "verification"),
     ("configs",),
-    ("common_model_flags", "framing_flags", "run_flags", "cli"),
+    ("common_model_flags", "framing_flags", "run_flags", "vrnn_flags", "cli"),
     ("model", "baselines"),
     ("engine", "data"),
     ("config_files", "graph_mode", "files", "errors", "_quiet"),
@@ -54,7 +54,7 @@ WITHOUT_TEST = ("__init__", "_quiet", "structures")  # nothing to call, or teste
 
 TENSORFLOW = ("tensorflow", "tensorflow_core", "tensorflow_probability", "sonnet")
 DOOR = "sqair/graph_mode.py"  # to TensorFlow
-READ_FLAGS = ("configs", "common_model_flags", "framing_flags", "run_flags", "cli")
+READ_FLAGS = ("configs", "common_model_flags", "framing_flags", "run_flags", "vrnn_flags", "cli")
 
 
 def sources(*folders):

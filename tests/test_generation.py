@@ -69,7 +69,7 @@ class Case:
             with_width = tf.nest.map_structure(lambda x: x[..., None] if x.shape.ndims == 4 else x, noise)
             cells, (self.state,) = unroll(model.generative_cell, with_width, K, streams=1)
             rows = tf.nest.map_structure(lambda x: tf.reshape(x, [-1, N] + x.shape.as_list()[4:]), with_width)
-            self.scored = model._scoring(cells, rows)
+            self.scored = model.scoring(cells, rows)
             self.params, feed = parameters(self.flags)
             self.variables = {v.op.name: v for v in feed}
             if self.flags["disc_prior_type"] == "cat":  # as it starts, hardly anything would appear later

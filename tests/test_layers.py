@@ -69,6 +69,32 @@ def test_cores_start_like_those_of_sonnet(kind, sonnet_core):
         np.testing.assert_allclose(spreads[0][name], expected, rtol=0.15, err_msg=name)
 
 
+def test_lstm_is_that_of_sonnet():
+    """Two steps with the same variables, which start alike: the same names and shapes, outputs and gradients."""
+    rng = np.random.RandomState(0)
+    inputs = tf.constant(rng.normal(size=(2, 5, 4)), tf.float32)
+    start = [tf.constant(rng.normal(size=(5, 60)), tf.float32) for _ in range(2)]
+    results, feed, starts = [], {}, []
+    for core in (layers.LSTM(60, dict(x=4), name="ours"), snt.LSTM(60)):
+        state = layers.LSTMState(*start)
+        (_, state), variables = variables_of(core, inputs[0], state)
+        output, state = call(core, inputs[1], state)
+        starts.append({name: (v.shape, tf.math.reduce_std(v)) for name, v in variables.items()})
+        loss = tf.reduce_sum(tf.sin(output)) + tf.reduce_sum(tf.square(state.cell))
+        ordered = [variables[name] for name in sorted(variables)]
+        results.append([output, *state] + tf.gradients(loss, ordered + [inputs, *start]))
+        feed.update(zip(ordered, random_values(ordered)))
+    for actual, expected in zip(*run(results, feed)):
+        np.testing.assert_allclose(actual, expected, rtol=1e-3, atol=1e-4)
+    assert {n: shape for n, (shape, _) in starts[0].items()} == {n: s for n, (s, _) in starts[1].items()}
+    ours, theirs = run([{name: std for name, (_, std) in spreads.items()} for spreads in starts])
+    for name in theirs:
+        np.testing.assert_allclose(ours[name], theirs[name], rtol=0.2, err_msg=name)
+    core = layers.LSTM(6, dict(x=4))
+    assert core.state_size == layers.LSTMState(tf.TensorShape([6]), tf.TensorShape([6]))
+    assert not np.any(run(core.initial_state(2)).cell)
+
+
 @pytest.mark.parametrize("kind", ["LSTM", "gru", ""])
 def test_unknown_cores_are_refused_with_the_flag_and_the_known_ones(kind):
     with pytest.raises(UserError, match=r"^`time_transition={}` .*GRU, VanillaRNN".format(kind)):

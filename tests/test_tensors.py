@@ -117,3 +117,12 @@ def test_check_shape_names_the_tensor_and_both_shapes():
     for shape in ([None, 3], [None, None, 4]):
         with pytest.raises(ValueError, match=r"images must have shape .*, not \(\?, 4\)"):
             tensors.check_shape(images, shape, "images")
+
+
+def test_what_is_not_finite_fails_by_its_name():
+    x = tf.placeholder(tf.float32, [2])
+    nested = tensors.check_finite(Pair(x, Pair(None, 2.0 * x)), "outer")
+    assert nested.second.first is None
+    np.testing.assert_array_equal(run(nested.second.second, {x: [1, 2]}), [2, 4])
+    with pytest.raises(tf.errors.InvalidArgumentError, match="outer.second.second is not finite"):
+        run(nested.second.second, {x: [1, np.inf]})

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Layers with named inputs (see `sqair.engine.early`): linear, perceptrons, recurrent cores."""
 
+from typing import Any, NamedTuple
+
 from sqair.engine.early import EarlyInput, NamedWeights
 from sqair.engine.loop_gradients import affine
 from sqair.engine.tensors import flatten
@@ -8,6 +10,7 @@ from sqair.errors import UserError
 from sqair.graph_mode import snt, tf
 
 ONLY = "inputs"  # the name of the input of a layer that has one
+FORGET_BIAS = 1.0  # an LSTM remembers at first
 
 
 def fixed_scalar(name, value):
@@ -179,6 +182,64 @@ class GRU(snt.RNNCore):
         candidate = tf.tanh(candidate + affine(reset * state, self._u_h))
         next_state = state + update * (candidate - state)
         return next_state, next_state
+
+
+class LSTMState(NamedTuple):
+    """What an `LSTM` hands to its next step."""
+
+    hidden: Any  # [m, D]
+    cell: Any  # [m, D]
+
+
+class LSTM(snt.RNNCore):
+    """Long short-term memory (Hochreiter & Schmidhuber 1997, with a gate to forget); its output is its hidden state.
+
+    `i, j, f, o = x W + b`, `c' = sigmoid(f + 1) c + sigmoid(i) tanh(j)`, `h' = sigmoid(o) tanh(c')`. Variables as in
+    `snt.LSTM`.
+    """
+
+    def __init__(self, hidden_size, inputs, state="state", name="lstm"):
+        """Arguments as of `VanillaRNN`."""
+        super().__init__(name=name)
+        self._hidden_size, self._state = hidden_size, state
+        widths = dict(inputs, **{state: hidden_size})
+        size = sum(widths.values())
+        with self._enter_variable_scope():
+            weights, bias = [
+                tf.get_variable(name, [*shape, 4 * hidden_size], initializer=_linear_init(size))
+                for name, shape in (("w_gates", [size]), ("b_gates", []))
+            ]
+            self.named_weights = [NamedWeights(self.scope_name, weights, widths, bias)]
+
+    def initial_state(self, rows):
+        """Zeros; `rows`: int or scalar tensor m."""
+        return LSTMState(*[tf.fill([rows, self._hidden_size], 0.0) for _ in LSTMState._fields])
+
+    @property
+    def state_size(self):
+        """Shapes of `LSTMState`, without the rows."""
+        return LSTMState(self.output_size, self.output_size)
+
+    @property
+    def output_size(self):
+        """Shape of the output, without the rows."""
+        return tf.TensorShape([self._hidden_size])
+
+    def _build(self, state, **inputs):
+        """One step.
+
+        Args:
+            state: `LSTMState`.
+            inputs: `[m, n]` or `EarlyInput` each.
+
+        Returns:
+            Tuple of output, `[m, D]`, and next `LSTMState`.
+        """
+        gates = self.named_weights[0](dict(inputs, **{self._state: state.hidden}))
+        new, candidate, keep, out = tf.split(gates, 4, axis=-1)
+        cell = tf.sigmoid(keep + FORGET_BIAS) * state.cell + tf.sigmoid(new) * tf.tanh(candidate)
+        hidden = tf.sigmoid(out) * tf.tanh(cell)
+        return hidden, LSTMState(hidden, cell)
 
 
 CORES = {"VanillaRNN": VanillaRNN, "GRU": GRU}

@@ -12,6 +12,13 @@ def check_shape(tensor, shape, name):
         raise ValueError(f"{name} must have shape {list(shape)}, not {tensor.shape}.")
 
 
+def check_finite(value, name):
+    """The same tensor, or named tuple of named tuples of them, which fails by its name if it is not finite."""
+    if isinstance(value, tuple):
+        return type(value)(*[check_finite(x, f"{name}.{field}") for field, x in zip(value._fields, value)])
+    return value if value is None else tf.debugging.check_numerics(value, f"{name} is not finite")
+
+
 def size(tensor, axis=0):
     """The size of a dimension: an int if it is known, else a scalar tensor."""
     return tensor.shape[axis].value or tf.shape(tensor)[axis]

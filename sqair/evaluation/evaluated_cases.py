@@ -35,9 +35,10 @@ def sections(folder, entry, count, num_sequences, checkpoint=None, changes=None,
             " report without pictures of sequences."
         )
     found = checkpoints.of_run_or_path(path)
-    parts = evaluations.parts_of(entry["particles"], _PARTICLES_AT_ONCE)
+    together = entry["bound"] == "fivo"
+    parts = 1 if together else evaluations.parts_of(entry["particles"], _PARTICLES_AT_ONCE)
     changes = dict(changes or {}, k_particles=entry["particles"] // parts)
-    model, _ = opening.open_run(folder, found, **changes)
+    model, _ = opening.open_run(folder, found, entry["bound"], **changes)
     split, frames = entry["split"], entry["frames"]
     request = evaluations.make_request(model, found, parts, split, num_sequences, frames)
     for name, what in (

@@ -23,6 +23,7 @@ from sqair.evaluation import quantities, sequence_statistics
 from sqair.evaluation.object_report import SCORING, object_report
 from sqair.evaluation.sequence_statistics import SequenceStatistics
 from sqair.files import atomic_write
+from sqair.model.sequence_bounds import WholeSequences
 from sqair.training import checkpoints
 
 JSON, CSV, PARTIAL = "evaluation.json", "evaluation.csv", "evaluation.partial.npz"
@@ -43,6 +44,7 @@ class Request(NamedTuple):
     seed: int
     tracked: int  # sequences that tracking is scored on, the first ones
     scoring: int  # version of how that is done; scores of others do not compare
+    bound: str  # its name; "iwae" where older entries say none
 
 
 def make_request(evaluator, checkpoint, parts, split, num_sequences=0, seq_len=0, tracked=0):
@@ -78,6 +80,7 @@ def make_request(evaluator, checkpoint, parts, split, num_sequences=0, seq_len=0
         seed=settings.seed,
         tracked=min(tracked, num_sequences or data.num_sequences) if follows else 0,
         scoring=SCORING,
+        bound=evaluator.bound.name,
     )
 
 
@@ -136,6 +139,7 @@ class Evaluations:
             with open(path) as file:
                 entries = json.load(file)["evaluations"]
             for entry in entries:
+                entry.setdefault("bound", WholeSequences.name)
                 entry["estimates"].items()
                 _request_of(entry)
             return entries

@@ -6,17 +6,20 @@ import os
 from orderedattrdict import AttrDict
 
 from sqair import config_files
+from sqair.baselines.filtered_sqair import filtered
+from sqair.baselines.fivo import RESAMPLE_BELOW
 from sqair.evaluation.evaluator import Evaluator
 from sqair.training import checkpoints, runs
 from sqair.training.settings import from_flags as settings_from_flags
 
 
-def open_run(folder, checkpoint=None, **changes):
+def open_run(folder, checkpoint=None, bound=None, **changes):
     """The model of a run, ready to evaluate.
 
     Args:
         folder: str, a run folder.
         checkpoint: path of a checkpoint, or a `Checkpoint`; the last complete one of the run by default.
+        bound: "iwae" or "fivo", the bound to evaluate; what the model was trained on by default.
         changes: flags to use instead of the run's, e.g. `data_dir` or `k_particles`; `data_config` and `model_config`
             for a run that was made with config files that do not come with the package.
 
@@ -37,6 +40,13 @@ def open_run(folder, checkpoint=None, **changes):
         checkpoint = checkpoints.of_run_or_path(checkpoint or folder)
     data = data_config.load(flags)
     mean_image = data.train.mean_image()
-    evaluator = Evaluator(lambda: model_config.load(flags, mean_image), data, settings_from_flags(flags))
+    if bound is not None:  # for models that can do both
+        flags.resample_below = 0.0 if bound == "iwae" else flags.get("resample_below") or RESAMPLE_BELOW
+
+    def make_model():
+        model = model_config.load(flags, mean_image)
+        return model if bound in (None, model.bound.name) else filtered(model, bound)
+
+    evaluator = Evaluator(make_model, data, settings_from_flags(flags))
     evaluator.load(checkpoint.values, checkpoint.path)
     return evaluator, checkpoint.step

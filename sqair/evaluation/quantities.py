@@ -21,6 +21,8 @@ TITLES = OrderedDict(
 )
 COUNTED = ("num_step_acc", "visible_step_acc")  # only where objects are annotated
 OF_OBJECTS = ("num_steps", "num_disc_steps", "num_prop_steps", *COUNTED)  # only of models that know objects
+# Of particles that were resampled.
+FILTERED_TITLES = dict(normalised_iwae="FIVO bound", normalised_vae="mean log-weight")
 IOU = 0.5  # least intersection over union of a tracked object with its box
 BOXES = OrderedDict(
     tight="tight",
@@ -57,17 +59,23 @@ def in_order(entry):
         scaled = None if error is None else error * frames
         yield (
             name.replace("normalised_", ""),
-            TITLES[name][0],
+            _title(name, entry),
             PER_SEQUENCE,
             estimate["mean"] * frames,
             scaled,
             sums,
         )
-    for name, (title, unit) in TITLES.items():
+    for name, (_, unit) in TITLES.items():
         if name in OF_OBJECTS and name not in entry["estimates"]:
             continue
         estimate = entry["estimates"][name]
+        title = _title(name, entry)
         yield name, title, unit, estimate["mean"], estimate["standard_error"], estimate["by_frame"]
+
+
+def _title(name, entry):
+    """That of a number, which depends on the bound."""
+    return FILTERED_TITLES.get(name, TITLES[name][0]) if entry["bound"] == "fivo" else TITLES[name][0]
 
 
 def csv_rows(entries, fields):

@@ -75,10 +75,10 @@ def render(entry, title, sections=(), training=None):
 
 
 def _summary(entry):
-    (_, _, _, whole, whole_error, _), *_ = in_order(entry)
+    (_, title, _, whole, whole_error, _), *_ = in_order(entry)
     bound, right = entry["estimates"]["normalised_iwae"], entry["estimates"].get("num_step_acc")
     text = (
-        f"The IWAE bound is {_with_error(bound['mean'], bound['standard_error'], ',.1f')} nats per frame,"
+        f"The {title} is {_with_error(bound['mean'], bound['standard_error'], ',.1f')} nats per frame,"
         f" {_with_error(whole, whole_error, ',.0f')} per sequence"
     )
     if right is None:

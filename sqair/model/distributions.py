@@ -4,7 +4,7 @@
 import math
 
 from sqair.engine.layers import Linear
-from sqair.engine.tensors import pack, straight_through_clip
+from sqair.engine.tensors import pack, size, straight_through_clip
 from sqair.graph_mode import snt, tf
 
 HALF_LOG_TWO_PI = 0.5 * math.log(2.0 * math.pi)
@@ -45,6 +45,21 @@ def bernoulli_log_prob(value, logit):
 def sample_bernoulli(noise, prob):
     """1 where `noise < prob`, else 0; a comparison has no gradient."""
     return tf.cast(noise < prob, tf.float32)
+
+
+def sample_categorical(uniforms, weights):
+    """Draws from each row in proportion to its weights, by the inverse of its cumulative sum.
+
+    Args:
+        uniforms: `[..., M]` on [0, 1), one for each draw.
+        weights: `[..., K]`, not negative, of any sum; no gradient is taken.
+
+    Returns:
+        `[..., M]` int32 in 0..K - 1; an entry without weight is never drawn.
+    """
+    cumulative = tf.cumsum(weights, axis=-1)
+    chosen = tf.searchsorted(cumulative, uniforms * cumulative[..., -1:], side="right")
+    return tf.minimum(chosen, size(weights, axis=-1) - 1)
 
 
 def fill_triangular(entries):

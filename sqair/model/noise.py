@@ -9,6 +9,7 @@ import dataclasses
 from typing import Tuple
 
 from sqair.graph_mode import tf
+from sqair.model.distributions import sample_categorical
 from sqair.model.structures import FrameNoise, StepNoise
 
 _FIELDS = ("propagation_what", "propagation_where", "propagation_presence")
@@ -110,8 +111,7 @@ def resample(importance_weights, seed, sequences):
     Returns:
         `[B]` or `[T, B]` int32 particle indices.
     """
-    cumulative = tf.cumsum(importance_weights, axis=-1)
-    frames = [tf.shape(cumulative)[0]] if cumulative.shape.ndims == 3 else []
+    frames = [tf.shape(importance_weights)[0]] if importance_weights.shape.ndims == 3 else []
     uniform = tf.map_fn(
         lambda number: tf.random.stateless_uniform(frames, _key(seed, number, "eval_resample")),
         sequences,
@@ -119,5 +119,4 @@ def resample(importance_weights, seed, sequences):
         back_prop=False,
     )
     uniform = tf.expand_dims(tf.transpose(uniform), -1)
-    chosen = tf.reduce_sum(tf.cast(cumulative <= uniform * cumulative[..., -1:], tf.int32), axis=-1)
-    return tf.minimum(chosen, tf.shape(cumulative)[-1] - 1)
+    return tf.squeeze(sample_categorical(uniform, importance_weights), axis=-1)

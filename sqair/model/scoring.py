@@ -42,12 +42,13 @@ class Scoring(snt.AbstractModule):
         self._propagation_prior, self._discovery_prior = propagation_prior, discovery_prior
         self._compact = compact
 
-    def _build(self, inferred, noise):
+    def _build(self, inferred, noise, before=None):
         """Scores a sequence.
 
         Args:
             inferred: `CellOutputs` of `[T, R, ...]`.
             noise: `FrameNoise` of `[T * R, N, n]`.
+            before: `GenerativeState` of R rows that the first frame follows; no object by default.
 
         Returns:
             `StepOutputs` of `[T, R, ...]`.
@@ -55,7 +56,10 @@ class Scoring(snt.AbstractModule):
         rows = size(inferred.propagated_summary, axis=1)
         kept, propagated, discovered, summary = [map_packed(merge_leading, field) for field in inferred]
         slots = tf.cast(squeeze_last(kept.slots), tf.int32)
-        presence_tm1 = shift_in_time(squeeze_last(kept.presence), rows)
+        first_presence = first_logit = None
+        if before is not None:
+            first_presence, first_logit = map(squeeze_last, (before.objects.presence, before.presence_logit))
+        presence_tm1 = shift_in_time(squeeze_last(kept.presence), rows, first_presence)
         found = squeeze_last(discovered.presence)
         presence_nm1 = tf.concat([tf.ones_like(found[:, :1]), found[:, :-1]], axis=1)
 
@@ -63,8 +67,10 @@ class Scoring(snt.AbstractModule):
         discovery_logit = mask_absent_logit(squeeze_last(discovered.presence_logit), presence_nm1)
         logits = tf.expand_dims(tf.concat([scores.logit, discovery_logit], axis=1), -1)
         logit = squeeze_last(take_slots(logits, slots))  # the posterior's, of the kept slots, empty ones too
-        prior_logit = self._propagation_prior.presence_logit(scores.prior_logit, shift_in_time(logit, rows))
-        is_later = shift_in_time(tf.ones_like(logit[:, :1]), rows)
+        prior_logit = self._propagation_prior.presence_logit(
+            scores.prior_logit, shift_in_time(logit, rows, first_logit)
+        )
+        is_later = shift_in_time(tf.ones_like(logit[:, :1]), rows, before and before.is_later)
 
         propagation = self._propagation(scores, prior_logit, presence_tm1)
         discovery = self._discovery(

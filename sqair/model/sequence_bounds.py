@@ -12,6 +12,7 @@ from sqair.model import bounds
 class WholeSequences:
     """A particle is a sequence: its frames' log-weights add up, then particles are averaged (IWAE, as SQAIR)."""
 
+    name = "iwae"
     by_frame = False  # have frames a bound of their own, and do these add up to the sequence's?
     joins = True  # do particles that were drawn in parts amount to what all of them together would?
     keeps_ids = True  # is an object of one frame the same one in the next?
@@ -41,7 +42,7 @@ class IndependentFrames:
     The estimator's learning signal is that of a frame as well.
     """
 
-    by_frame, joins, keeps_ids = True, True, False
+    name, by_frame, joins, keeps_ids = "iwae", True, True, False
 
     def loss(self, log_weights, discrete_log_q, estimator):
         """Scalar, nats per frame: the mean of the frames' losses."""
@@ -76,7 +77,7 @@ class Filtered(IndependentFrames):
     No gradient of discrete latents is taken: there are none. Nor is one of resampling, which the model sees to.
     """
 
-    joins, keeps_ids = False, True
+    name, joins, keeps_ids = "fivo", False, True
 
     def loss(self, log_weights, discrete_log_q, estimator):
         """Scalar, nats per frame: minus the bound."""

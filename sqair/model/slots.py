@@ -69,9 +69,10 @@ def next_ids(last_id, presence):
     return presence * (running + 1.0) - 1.0, running[:, -1:]
 
 
-def shift_in_time(tensor, rows):
-    """`[T * R, ...]` at t - 1: zeros in the first frame. `rows`: int or scalar tensor R."""
-    return tf.concat([tf.zeros_like(tensor[:rows]), tensor[:-rows]], axis=0)
+def shift_in_time(tensor, rows, first=None):
+    """`[T * R, ...]` at t - 1. `rows`: int or scalar tensor R; `first`: `[R, ...]` before the first frame, or zeros."""
+    first = tf.zeros_like(tensor[:rows]) if first is None else first
+    return tf.concat([first, tensor[:-rows]], axis=0)
 
 
 def squeeze_last(tensor):

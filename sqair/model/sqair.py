@@ -3,7 +3,15 @@
 
 from sqair.engine.layers import MLP
 from sqair.engine.static_gradients import static_gradients
-from sqair.engine.tensors import check_shape, gather_rows, merge_leading, range_of, size, split_leading
+from sqair.engine.tensors import (
+    check_finite,
+    check_shape,
+    gather_rows,
+    merge_leading,
+    range_of,
+    size,
+    split_leading,
+)
 from sqair.engine.unroll import STREAMS, unroll
 from sqair.graph_mode import snt, tf
 from sqair.model import noise as noises
@@ -96,7 +104,7 @@ class SQAIR(snt.AbstractModule):
                 propagation, discovery, self._hidden_size, n_steps_per_image, n_what, compact
             )
             self.generative_cell = GenerativeCell(self.cell, propagation_prior, discovery_prior, compact)
-            self._scoring = Scoring(
+            self.scoring = Scoring(
                 propagation_core.where_distribution, propagation_prior, discovery_prior, compact
             )
             self.decoder = Decoder(
@@ -155,7 +163,7 @@ class SQAIR(snt.AbstractModule):
         canvas = tf.map_fn(lambda frame: self.decoder(*frame).mean, latents, dtype=tf.float32)
         glimpses = self._glimpses(what, latents[-1])
         outputs = GeneratedSequence(*latents, squeeze_last(object_ids), canvas, glimpses)
-        return _finite(outputs, "generation") if self._debug else outputs
+        return check_finite(outputs, "generation") if self._debug else outputs
 
     def _infer(self, images, noise):
         """`SequenceOutputs`, and the last `SQAIRState` of each stream."""
@@ -163,12 +171,17 @@ class SQAIR(snt.AbstractModule):
             inputs = self.encode(images, noise)
             particles = size(inputs.noise.discovery.what, axis=2)
             inferred, states = unroll(self.cell, inputs, particles, self._streams)
-            steps = self._scoring(inferred, _merge_rows(inputs.noise))
-            canvas, log_likelihoods = self._decode(images, steps.latents, particles)
-            log_weights = log_likelihoods + steps.log_p - steps.log_q
-            glimpses = self._glimpses(steps.latents.what, steps.latents.presence)
-            outputs = SequenceOutputs(steps, canvas, glimpses, log_likelihoods, log_weights)
-        return _finite(outputs, "model") if self._debug else outputs, states
+            outputs = self.describe(images, inferred, inputs.noise)
+        return outputs, states
+
+    def describe(self, images, inferred, noise):
+        """`SequenceOutputs` of `CellOutputs` `[T, R, ...]`; the noise of five dimensions."""
+        steps = self.scoring(inferred, _merge_rows(noise))
+        canvas, log_likelihoods = self._decode(images, steps.latents, size(noise.discovery.what, axis=2))
+        log_weights = log_likelihoods + steps.log_p - steps.log_q
+        glimpses = self._glimpses(steps.latents.what, steps.latents.presence)
+        outputs = SequenceOutputs(steps, canvas, glimpses, log_likelihoods, log_weights)
+        return check_finite(outputs, "model") if self._debug else outputs
 
     def encode(self, images, noise):
         """`FrameInputs` of `[T, B, ...]`, what the cell reads frame by frame; arguments as of the model."""
@@ -243,10 +256,3 @@ def _with_rows(state, rows):
         [tf.debugging.assert_equal(tf.shape(state.is_later)[0], rows, message=text)]
     ):
         return tf.nest.map_structure(tf.identity, state)
-
-
-def _finite(value, name):
-    """The same structure, whose tensors fail by their names if they are not finite."""
-    if isinstance(value, tuple):
-        return type(value)(*[_finite(x, f"{name}.{field}") for field, x in zip(value._fields, value)])
-    return tf.debugging.check_numerics(value, f"{name} is not finite")
