@@ -38,12 +38,11 @@ def addition_figure(systems):
     return _finished(figure, axes)
 
 
-def hours_figure(systems, reported=None):
+def hours_figure(systems):
     """The bound on validation data against the hours trained.
 
     Args:
         systems: dict of label -> pair of lists, hours and nats per frame.
-        reported: dict of label -> nats per frame that are drawn as lines across; None for none.
 
     Returns:
         A matplotlib `Figure`.
@@ -51,8 +50,6 @@ def hours_figure(systems, reported=None):
     figure, axes = _figure()
     for (label, (hours, bounds)), colour in zip(systems.items(), COLOURS):
         axes.plot(hours, bounds, color=colour, marker=".", linewidth=1.5, label=label)
-        if reported and label in reported:
-            axes.axhline(reported[label], color=colour, linewidth=0.8, linestyle=":")
     axes.set_xlabel("hours trained")
     axes.set_ylabel("IWAE bound, nats per frame")
     axes.set_xlim(left=0)
