@@ -16,7 +16,8 @@ each record of --json, is one configuration:
   first s   seconds from starting the process to the end of its first step
   nodes     operations in the graph
   peak MB   largest resident memory of the process
-  share     multiply-adds that a step takes, at the speed reached, as a share of the matrix product's speed
+  share     multiply-adds that a step takes, at the speed reached, as a share of the matrix product's speed; they are
+            known of MLP-SQAIR alone
 """
 
 import contextlib
@@ -33,12 +34,17 @@ from absl import flags
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
-from sqair import cli
+from sqair import cli, config_files
 from sqair.errors import UserError
 from sqair.files import atomic_write
 from sqair.verification import benchmark as benchmarking
 
 KINDS = ("train", "eval")
+flags.DEFINE_list(
+    "model_config",
+    [benchmarking.MLP_SQAIR],
+    "Config files of models, by name or path, with commas between; their other flags are left as they are.",
+)
 flags.DEFINE_list("kind", list(KINDS), "What to measure: train, eval, or both with a comma between.")
 flags.DEFINE_list("seq_len", ["3", "10"], "Numbers of frames T, with commas between, as in the next four.")
 flags.DEFINE_list("batch_size", ["32"], "Numbers of sequences B.")
@@ -71,12 +77,12 @@ DOUBLED = ("seq_len", "batch_size", "k_particles", "n_steps_per_image")
 SWEPT = (*DOUBLED, "n_units")
 HEADER = (
     "kind    T   B  K  N  units |  step s (min-max)      unit s  units | objects | build s  first s  nodes  peak MB"
-    "  share"
+    "  share  model"
 )
 ROW = (
     "{kind:5} {seq_len:3} {batch_size:3} {k_particles:2} {n_steps_per_image:2} {n_units:6} | {step_seconds:7.3f} "
     "({step_seconds_min:.3f}-{step_seconds_max:.3f}) {unit_seconds:7.3f} {units:6.2f} | {objects_per_frame:7.2f} | "
-    "{build_seconds:7.1f} {first_step_seconds:8.1f} {graph_nodes:6} {megabytes:8.0f} {share_of_matrix_speed:6.3f}"
+    "{build_seconds:7.1f} {first_step_seconds:8.1f} {graph_nodes:6} {megabytes:8.0f} {share:>6}  {model_config}"
 )
 
 
@@ -86,21 +92,22 @@ def main(flags):
 
     signal.signal(signal.SIGTERM, interrupt)
     kinds, sizes, doubled = chosen(flags)
+    models = models_of(flags.model_config)
     if flags.json is not None:
         check_writable(flags.json)
     fixed = {name: getattr(flags, name) for name in ("disc_step_bias", "compact", "steps", "num_threads")}
     records = {}
     with tempfile.TemporaryDirectory() as folder:
         print(HEADER, flush=True)
-        for kind, size in itertools.product(kinds, dict.fromkeys(sizes + doubled)):
-            configuration = dict(zip(SWEPT, size), kind=kind, **fixed)
+        for model, kind, size in itertools.product(models, kinds, dict.fromkeys(sizes + doubled)):
+            configuration = dict(zip(SWEPT, size), model_config=model, kind=kind, **fixed)
             measurements = [measure_in_new_process(configuration, folder) for _ in range(flags.repeats)]
-            record = records[kind, size] = benchmarking.summarise(configuration, measurements)
-            print(ROW.format(megabytes=record["peak_rss_bytes"] / 2**20, **record), flush=True)
-    for kind in kinds if flags.scaling else ():
-        print(f"\n{kind}: how cost grows")
+            record = records[model, kind, size] = benchmarking.summarise(configuration, measurements)
+            print(row(record), flush=True)
+    for model, kind in itertools.product(models, kinds if flags.scaling else ()):
+        print(f"\n{kind}: how cost grows" + (f", {model}" if len(models) > 1 else ""))
         for name, size in zip(DOUBLED, doubled):
-            print(growth(name, records[kind, sizes[0]], records[kind, size]))
+            print(growth(name, records[model, kind, sizes[0]], records[model, kind, size]))
     if flags.json is not None:
         with atomic_write(flags.json) as file:
             json.dump(list(records.values()), file, indent=1)
@@ -126,6 +133,26 @@ def chosen(flags):
     if flags.scaling:
         doubled = [first[:i] + (2 * first[i],) + first[i + 1 :] for i in range(len(DOUBLED))]
     return kinds, sizes, doubled
+
+
+def models_of(config_flag):
+    """What to record of the config files of a flag: their names, or paths.
+
+    Raises:
+        UserError: if there is none, or one can't be found.
+    """
+    if not config_flag:
+        raise UserError("--model_config= is refused: it takes names of config files with commas between.")
+    return [config_files.name_of(config_files.find(name)) for name in dict.fromkeys(config_flag)]
+
+
+def row(record):
+    """A line of the table."""
+    share = record["share_of_matrix_speed"]
+    shown = dict(
+        record, megabytes=record["peak_rss_bytes"] / 2**20, share="-" if share is None else f"{share:.3f}"
+    )
+    return ROW.format(**shown)
 
 
 def whole_numbers(name, texts):

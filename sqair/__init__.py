@@ -10,6 +10,7 @@ __version__ = "0.1.0"
 os.environ.setdefault("TF_CPU_ALLOCATOR_USE_BFC", "1")
 
 _PUBLIC = {
+    "AIR": "baselines.air",
     "Generator": "evaluation.generator",
     "SQAIR": "model.sqair",
     "SQAIRCell": "model.sqair",
@@ -18,7 +19,9 @@ _PUBLIC = {
     "SequenceOutputs": "model.structures",
     "Tracker": "evaluation.tracker",
     "UserError": "errors",
+    "conv_sqair": "model.conv_networks",
     "loss_and_report": "training.objective",
+    "mlp_air": "baselines.air",
     "mlp_sqair": "model.sqair",
     "open_run": "evaluation.opening",
 }

@@ -108,6 +108,33 @@ with group("Model: computation"):
     )
 
 
+# Flags of what a model without propagation does not have.
+OF_PROPAGATION = (
+    "prop_step_bias",
+    "prop_prior_step_bias",
+    "prop_prior_type",
+    "masked_glimpse",
+    "time_transition",
+    "prior_transition",
+)
+
+
+def arguments_without_propagation(values):
+    """As `model_arguments`, of a model that propagates nothing.
+
+    Raises:
+        UserError: if a value is refused, or a flag that would have no effect is not left as it is.
+    """
+    for name in OF_PROPAGATION:
+        given, default = getattr(values, name), flags.FLAGS[name].default
+        if given != default:
+            raise UserError(
+                f"`{name}={given}` is refused: this model propagates nothing, so that it would have no effect; leave"
+                f" it {default}."
+            )
+    return {name: value for name, value in model_arguments(values).items() if name not in OF_PROPAGATION}
+
+
 def model_arguments(values):
     """The arguments of `sqair.model.sqair.SQAIR` that these flags set.
 

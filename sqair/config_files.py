@@ -22,7 +22,7 @@ def load(path_or_name):
     Raises:
         UserError: if the file is missing, fails to import, defines a flag twice, or defines no `load`.
     """
-    path = _find(path_or_name)
+    path = find(path_or_name)
     stem = os.path.splitext(os.path.basename(path))[0]
     try:
         if os.path.dirname(path) == _FOLDER:
@@ -61,7 +61,12 @@ def package_names():
     return sorted(name for name in os.listdir(_FOLDER) if name.endswith(".py") and name[0] != "_")
 
 
-def _find(path_or_name):
+def find(path_or_name):
+    """The path of a config file, as `load` takes it, without importing it.
+
+    Raises:
+        UserError: if there is no such file.
+    """
     names = [path_or_name] if path_or_name.endswith(".py") else [path_or_name, path_or_name + ".py"]
     for candidate in [*filter(None, map(package_path, names)), *names]:
         if candidate.endswith(".py") and os.path.isfile(candidate):

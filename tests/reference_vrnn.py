@@ -61,9 +61,11 @@ def convolve_transposed(params, name, x, size):
 def encode(params, image):
     if "image_encoder/hidden_0/w" in params:
         return perceptron(params, "image_encoder", image.ravel())
-    for layer in range(3):
-        image = elu(convolve(params, f"image_encoder/conv_{layer}", image))
-    return elu(linear(params, "image_encoder/features", image.ravel()))
+    layer = 0
+    while f"image_encoder/convolution_{layer}/w" in params:
+        image = elu(convolve(params, f"image_encoder/convolution_{layer}", image))
+        layer += 1
+    return elu(linear(params, "image_encoder/output", image.ravel()))
 
 
 def decode(params, features, shape):
@@ -93,15 +95,12 @@ def gaussian(statistics):
     return loc, np.logaddexp(0, raw) + MIN_SCALE
 
 
-def frame(params, image, image_tm1, noise, state):
-    """One particle in one frame: its next state, and dict of what it holds."""
+def frame(params, image, of_image, of_image_tm1, noise, state):
+    """One particle in one frame, of which and of the last one the features are given: its next state, what it holds."""
     hidden, cell, latent_tm1 = state
-    of_image_tm1 = np.zeros_like(hidden) if image_tm1 is None else encode(params, image_tm1)
     hidden, cell = lstm(params, np.concatenate([of_image_tm1, latent_tm1]), (hidden, cell))
     prior_loc, prior_scale = gaussian(perceptron(params, "cell/prior", hidden))
-    loc, scale = gaussian(
-        perceptron(params, "cell/posterior", np.concatenate([hidden, encode(params, image)]))
-    )
+    loc, scale = gaussian(perceptron(params, "cell/posterior", np.concatenate([hidden, of_image])))
     latent = loc + scale * noise
     of_latent = perceptron(params, "cell/latent_encoder", latent)
     canvas = params["cell/mean_image"] + decode(params, np.concatenate([of_latent, hidden]), image.shape)
@@ -132,9 +131,10 @@ def run(params, images, noise, uniforms, below=0.5, parents=None):
     """
     size = params["cell/lstm/b_gates"].size // 4
     held = [[None] * noise.shape[1] for _ in images]
+    features = [np.zeros(size)] + [encode(params, image) for image in images]
 
     def step(t, k, state):
-        state, held[t][k] = frame(params, images[t], images[t - 1] if t else None, noise[t, k], state)
+        state, held[t][k] = frame(params, images[t], features[t + 1], features[t], noise[t, k], state)
         return state, held[t][k]["log_likelihood"] + held[t][k]["log_p"] - held[t][k]["log_q"]
 
     filtered = particle_filter(step, [np.zeros(size)] * 3, len(images), uniforms, below, parents)

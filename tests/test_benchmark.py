@@ -27,7 +27,14 @@ TINY = (
     "--steps=2",
 )
 CONFIGURATION = dict(
-    kind="train", seq_len=2, batch_size=3, k_particles=2, n_steps_per_image=3, n_units=1, compact=True
+    model_config=benchmarking.MLP_SQAIR,
+    kind="train",
+    seq_len=2,
+    batch_size=3,
+    k_particles=2,
+    n_steps_per_image=3,
+    n_units=1,
+    compact=True,
 )
 MEASUREMENT = dict(
     build_seconds=1.0,
@@ -87,6 +94,11 @@ def test_both_kinds_from_end_to_end(tmp_path):
         ("--k_particles=5,1", "--k_particles=1 is refused: training compares each particle with the others"),
         ("--kind=train,sleep", "--kind=train,sleep is refused: it takes train, eval or train,eval."),
         ("--kind=", "--kind= is refused"),
+        (
+            "--model_config=none.py",
+            "Config file 'none.py' does not exist; give the path of a Python file or one of",
+        ),
+        ("--model_config=", "--model_config= is refused: it takes names of config files"),
         ("--steps=0", "--steps=0 is refused: it takes a positive integer."),
         ("--repeats=-1", "--repeats=-1 is refused"),
         ("--num_threads=-1", "--num_threads=-1 is refused"),
@@ -197,6 +209,19 @@ def test_a_summary_joins_the_steps_of_all_processes():
     assert (record["graph_nodes"], record["peak_rss_bytes"], record["repeats"]) == (7, 300, 2)
 
 
+def test_the_arithmetic_of_other_models_is_not_counted():
+    record = benchmarking.summarise(dict(CONFIGURATION, model_config="conv_mnist_model.py"), [MEASUREMENT])
+    assert record["multiply_adds"] is None and record["share_of_matrix_speed"] is None
+
+
+def test_a_model_is_built_with_the_flags_defaults_and_what_is_measured():
+    flags = benchmarking.flags_of(
+        dict(CONFIGURATION, disc_step_bias=-1.5, n_units=2, steps=3), "mlp_air_model.py"
+    )
+    assert (flags.n_units, flags.disc_step_bias, flags.n_steps_per_image, flags.compact) == (2, -1.5, 3, True)
+    assert (flags.n_what, flags.glimpse_size, flags.debug) == (50, 20, False)
+
+
 def test_how_often_the_parts_run():
     counts = benchmarking.counts(CONFIGURATION, present=2.0, propagated=0.75, discovered=1.25)
     assert counts == Counts(1.0, 0.75, 2.25, 2.0, 1, 0.5)
@@ -235,7 +260,7 @@ def test_multiply_adds_are_those_of_the_models_weights():
     height, width, channels = shape = (9, 7, 3)
     sizes = Sizes(hidden=32, n_what=3, glimpse=4, n_slots=2, image_shape=shape)
     model = mlp_sqair(np.zeros(shape, np.float32), n_steps_per_image=2, n_what=3, n_units=1, glimpse_size=4)
-    sample = noise.draw(0, tf.constant(0, tf.int64), "eval", 1, 2, 2, 2, 3)
+    sample = noise.draw(0, tf.constant(0, tf.int64), "eval", 1, 2, 2, model.noise)
     model(tf.zeros([1, 2, *shape]), sample)
 
     expected = np.zeros(len(Counts._fields), int)

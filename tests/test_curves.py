@@ -7,7 +7,7 @@ import stub_evaluation
 from script_run import run_script
 
 from sqair.errors import UserError
-from sqair.evaluation import curves, evaluations, visualization
+from sqair.evaluation import curves, evaluations, quantities, visualization
 
 METRICS = """step,source,normalised_iwae,num_step_acc
 100,batch,1,0.1
@@ -73,6 +73,22 @@ def test_without_annotations_neither_counts_nor_tracks_are_drawn():
     for name in ("num_step_acc", "visible_step_acc"):
         del entry["estimates"][name]
     assert [panel.title for panel in curves.frame_panels(entry)] == ["Bound", "Objects"]
+
+
+def test_of_a_model_without_objects_the_bound_and_the_error_are_drawn(tmp_path):
+    entry = dict(stub_evaluation.entry(), objects=None)
+    for name in quantities.OF_OBJECTS:
+        del entry["estimates"][name]
+    assert [panel.title for panel in curves.frame_panels(entry)] == ["Bound"]
+    (tmp_path / "metrics.csv").write_text(
+        "step,source,normalised_iwae,mse\n10,valid,4,0.5\n20,valid,5,0.25\n"
+    )
+    rows = curves.read(str(tmp_path))
+    assert curves.panels([rows]) == ("normalised_iwae", "mse")
+    with_objects = [dict(step=1, normalised_iwae=1.0, num_steps=1.0, mse=0.1)]
+    assert curves.panels([rows, with_objects]) == ("normalised_iwae", "mse")
+    assert curves.panels([with_objects]) == ("normalised_iwae", "num_steps")
+    assert len(curves.training_figure({"a": rows}).axes) == 2
 
 
 def test_lines_are_told_apart(run):

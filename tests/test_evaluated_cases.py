@@ -34,7 +34,7 @@ def evaluated(model, tmp_path, monkeypatch):
     checkpoints.write(path, VALUES)
     opened = []
     monkeypatch.setattr(
-        evaluated_cases.evaluator,
+        evaluated_cases.opening,
         "open_run",
         lambda folder, found, **changes: opened.append(changes) or (model, 7),
     )
@@ -50,7 +50,14 @@ def test_good_and_bad_sequences_are_those_of_the_evaluation(evaluated):
     assert badly.strips[0].caption == f"Sequence 4: the bound is {-((4 / 6 - 0.25) ** 2):.1f} nats per frame."
     assert {strip.caption[:11] for strip in well.strips} == {"Sequence 1:", "Sequence 2:"}
     assert all(strip.png.startswith(b"\x89PNG") for strip in well.strips + badly.strips)
-    assert opened == [{"data_dir": "x", "k_particles": 2}] and entry["frames"] == T
+    assert opened == [{"data_dir": "x", "k_particles": 2, "bound": "iwae"}] and entry["frames"] == T
+
+
+def test_particles_that_were_resampled_come_together_again(evaluated):
+    folder, entry, opened = evaluated
+    for bound, at_once in (("iwae", 50), ("fivo", 100)):
+        evaluated_cases.sections(folder, dict(entry, bound=bound, particles=100), 2, 5)
+        assert (opened[-1]["bound"], opened[-1]["k_particles"]) == (bound, at_once)
 
 
 def test_another_checkpoint_or_data_set_is_refused(evaluated, tmp_path):

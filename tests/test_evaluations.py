@@ -6,12 +6,13 @@ import os
 import numpy as np
 import pytest
 import stub_evaluation
-from stub_model import StubDataset, StubModel, T
+from stub_model import StubDataset, StubModel, StubWithoutObjects, T
 from test_evaluator import SETTINGS, VALUES
 
 from sqair.errors import UserError
 from sqair.evaluation import evaluations, quantities, sequence_statistics
 from sqair.evaluation.evaluator import Evaluator
+from sqair.model.sequence_bounds import Filtered, IndependentFrames
 from sqair.training.checkpoints import Checkpoint
 
 JITTERED = dict(VALUES, **{"discovery/jitter": np.float32(1)})
@@ -160,6 +161,45 @@ def test_tracking_is_scored_where_objects_are_annotated(evaluator, store):
     none = Evaluator(StubModel, {"valid": monkeypatched}, SETTINGS)
     assert request(none, tracked=99).tracked == 0
     none.close()
+
+
+def test_entries_that_do_not_say_their_bound_are_of_iwae(evaluator, store):
+    entry = evaluations.evaluate(evaluator, request(evaluator, num_sequences=1), 1, store, Bar())
+    assert entry["bound"] == "iwae"
+    path = os.path.join(store.folder, evaluations.JSON)
+    with open(path) as file:
+        stored = json.load(file)
+    del stored["evaluations"][0]["bound"]
+    with open(path, "w") as file:
+        json.dump(stored, file)
+    assert store.find(request(evaluator, num_sequences=1)) == json.loads(json.dumps(entry))
+    assert store.find(request(evaluator, num_sequences=1)._replace(bound="fivo")) is None
+
+
+def test_ids_that_mean_nothing_are_not_tracked_and_what_filters_has_its_particles_together(store):
+    of_frames, filtered, without = [
+        Evaluator(make, {"valid": StubDataset(7)}, SETTINGS)
+        for make in (
+            lambda: StubModel(bound=IndependentFrames()),
+            lambda: StubModel(bound=Filtered()),
+            StubWithoutObjects,
+        )
+    ]
+    asked = request(of_frames, parts=2, tracked=3)
+    assert (
+        asked.tracked == request(without, tracked=3).tracked == 0
+        and request(filtered, tracked=3).tracked == 3
+    )
+    of_frames.load(JITTERED)
+    entry = evaluations.evaluate(of_frames, asked, 2, store, Bar())
+    assert entry["objects"] is None and entry["confusion"] and entry["estimates"]["num_steps"]["mean"] > 0
+    with pytest.raises(UserError, match="`particles_at_once=2` is refused: .* set it to 6"):
+        request(filtered, parts=3)
+    without.load(JITTERED)
+    entry = evaluations.evaluate(without, request(without), 1, store, Bar())
+    assert entry["confusion"] == [] and not set(quantities.OF_OBJECTS) & set(entry["estimates"])
+    for evaluator in (of_frames, filtered, without):
+        evaluator.close()
 
 
 def test_titles_are_of_what_is_summarised():

@@ -1,20 +1,17 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Sizes of the networks that read and draw images; `test_vrnn.py` has their numbers."""
+"""Sizes of the networks that draw images; `test_vrnn.py` has their numbers."""
 
 import numpy as np
 import pytest
 from tf_run import run
 
-from sqair.baselines.image_networks import CHANNELS, ConvImageDecoder, ConvImageEncoder, MLPImageDecoder
+from sqair.baselines.image_networks import ConvImageDecoder, MLPImageDecoder
 from sqair.graph_mode import tf
 
 
 @pytest.mark.parametrize("shape", [(50, 50, 1), (1, 1, 1), (9, 16, 3)])
-def test_images_of_any_size_are_read_and_drawn(shape):
-    features = ConvImageEncoder(8)(tf.zeros([2, *shape]))
-    sizes = [v.shape.as_list()[0] for v in tf.trainable_variables() if v.op.name.endswith("features/w")]
-    assert features.shape.as_list() == [2, 8]
-    assert sizes == [-(-shape[0] // 8) * -(-shape[1] // 8) * CHANNELS[-1]]
+def test_images_of_any_size_are_drawn(shape):
+    features = tf.zeros([2, 8])
     for decoder in (ConvImageDecoder(8, shape), MLPImageDecoder(8, 2, shape)):
         (weights,) = decoder.named_weights
         images = decoder(latent=features, output=features)

@@ -26,7 +26,7 @@ def values(seed=0, before=False, compact=True, lean=True, model=True):
         with keyed_by_name():
             if model:
                 built = mlp_sqair(np.zeros((9, 8, 1), np.float32), compact=compact, **SIZES)
-                call = lambda: built(tf.zeros([1, 1, 9, 8, 1]), noise.mode(1, 1, 1, 2, 4))  # noqa: E731
+                call = lambda: built(tf.zeros([1, 1, 9, 8, 1]), noise.mode(1, 1, 1, built.noise))  # noqa: E731
             else:
                 linear = snt.Linear(5)
                 call = lambda: linear(tf.zeros([2, 3]))  # noqa: E731

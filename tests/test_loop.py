@@ -4,7 +4,7 @@ import signal
 
 import numpy as np
 import pytest
-from stub_model import StubDataset, StubModel
+from stub_model import StubDataset, StubModel, StubWithoutObjects
 
 from sqair.errors import UserError
 from sqair.training import checkpoints, diagnosis, runs, times
@@ -19,16 +19,16 @@ SETTINGS = Settings(
 )  # fmt: skip
 
 
-def start_in(results_dir, folder=None, data=None, **changes):
+def start_in(results_dir, folder=None, data=None, model=StubModel, **changes):
     """Trains in a new or a given run folder, with settings changed by keyword."""
     data = data or {"train": StubDataset(10), "valid": StubDataset(4)}
     asked = SETTINGS._replace(**changes)
     run = runs.Run(folder) if folder else runs.create(str(results_dir), "run")
     checkpoint = training.resume_point(run, print) if folder else None
-    graph = training_graph.TrainingGraph(StubModel, data["train"], asked, checkpoint)
+    graph = training_graph.TrainingGraph(model, data["train"], asked, checkpoint)
     run.begin_session(checkpoint.step if checkpoint else 0, {}, {}, {})
     try:
-        return run, training.train(run, graph, StubModel, data, asked, checkpoint)
+        return run, training.train(run, graph, model, data, asked, checkpoint)
     finally:
         run.close()
 
@@ -191,3 +191,11 @@ def test_what_goes_wrong_is_said_while_it_trains(start, capsys, monkeypatch):
     (warning,) = [line for line in capsys.readouterr().out.splitlines() if "Warning" in line]
     assert warning.startswith("Warning at step 2: all slots are always full")
     assert "`disc_step_bias`" in warning and warning.endswith(".")
+
+
+def test_a_model_without_objects_is_trained_evaluated_and_drawn(start):
+    run, _ = start(model=StubWithoutObjects, train_itr=3, decay_from=0, fig_itr=3, eval_on_train=False)
+    assert os.listdir(run.figures) == ["tracking-3.png"]
+    found = rows(run)[3, "valid"]
+    assert {"normalised_iwae", "data_ll", "kl", "mse", "ess"} <= set(found)
+    assert not [name for name in found if "num_" in name]

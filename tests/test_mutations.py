@@ -153,8 +153,8 @@ MUTATIONS = [
     Mutation(
         "logit of impossible discoveries",
         "model/scoring.py",
-        "presence_logit), presence_nm1)",
-        "presence_logit), 1.0)",
+        "_presence_nm1(squeeze_last(sampled.presence))",
+        "1.0",
     ),
     Mutation(
         "logits of the absent less unlikely", "model/slots.py", "ABSENT_LOGIT = -88.0", "ABSENT_LOGIT = -8.0"

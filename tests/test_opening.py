@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from test_evaluator import SETTINGS, VALUES, bound
 
+from sqair import config_files
 from sqair.errors import UserError
 from sqair.evaluation.opening import open_run
 from sqair.graph_mode import tf
@@ -53,3 +54,37 @@ def test_a_checkpoint_that_does_not_say_its_step_is_taken(open_stub, tmp_path):
 def test_a_config_of_the_user_has_to_be_named(open_stub):
     with pytest.raises(UserError, match="made with the config file y.py, .* name it: give `model_config`"):
         open_stub(VALUES, model_config=None)
+
+
+def test_a_bound_that_the_model_has_not_is_refused(open_stub):
+    evaluator, _ = open_stub(VALUES, bound="iwae")  # its own
+    evaluator.close()
+    with pytest.raises(UserError, match="`bound=fivo` is refused: this model is evaluated by iwae alone"):
+        open_stub(VALUES, bound="fivo")
+
+
+@pytest.mark.parametrize(
+    "trained, bound, below",
+    [
+        (0.3, None, 0.3),
+        (0.3, "fivo", 0.3),
+        (0.3, "iwae", 0.0),
+        (0.0, None, 0.0),
+        (0.0, "fivo", 0.5),
+        (None, "fivo", 0.5),
+    ],
+)
+def test_the_bound_sets_when_particles_are_resampled(open_stub, tmp_path, trained, bound, below):
+    """Of a model that can do both."""
+    path = tmp_path / "flags.json"
+    stored = json.loads(path.read_text())
+    path.write_text(json.dumps(stored if trained is None else dict(stored, resample_below=trained)))
+    (tmp_path / "model.py").write_text(
+        "from stub_model import StubModel\nfrom sqair.model.sequence_bounds import Filtered, WholeSequences\n"
+        "def load(flags, _):\n    load.below = flags.resample_below\n"
+        "    return StubModel(bound=Filtered() if flags.resample_below else WholeSequences())\n"
+    )
+    evaluator, _ = open_stub(VALUES, bound=bound)
+    assert config_files.load(str(tmp_path / "model.py")).load.below == below
+    assert evaluator.bound.name == ("fivo" if below else "iwae")
+    evaluator.close()

@@ -21,6 +21,12 @@ def test_a_table_states_particles_and_units():
     assert "after an unknown number of updates" in quantities.table(unknown)
 
 
+def test_what_resampled_particles_are_of_is_called_so():
+    text = quantities.table(dict(stub_evaluation.entry(), bound="fivo"))
+    assert "FIVO bound, nats per sequence" in text and "mean log-weight, nats per frame" in text
+    assert "IWAE" not in text and "ELBO" not in text
+
+
 def test_a_single_sequence_has_no_error_and_what_is_not_annotated_no_row():
     entry = dict(stub_evaluation.entry(), objects=None, confusion=[], visible_confusion=[])
     for name in quantities.COUNTED:
@@ -30,6 +36,15 @@ def test_a_single_sequence_has_no_error_and_what_is_not_annotated_no_row():
     assert len(list(quantities.in_order(entry))) == len(quantities.TITLES)
     text = quantities.table(entry)
     assert "tracking" not in text and "right count" not in text and "frames with" not in text
+
+
+def test_a_model_without_objects_has_bounds_and_errors_alone():
+    entry = dict(stub_evaluation.entry(), objects=None, confusion=[], visible_confusion=[])
+    for name in quantities.OF_OBJECTS:
+        del entry["estimates"][name]
+    names = [name for name, *_ in quantities.in_order(entry)]
+    assert names == ["iwae", "vae", "normalised_iwae", "normalised_vae", "data_ll", "kl", "mse", "ess"]
+    assert "objects" not in quantities.table(entry)
 
 
 def test_rows_of_several_lengths_fit_one_header():

@@ -145,6 +145,10 @@ def test_what_is_not_annotated_is_not_judged():
     entry.update(confusion=[], visible_confusion=[], objects=None)
     page = report.render(entry, "mine")
     assert "no objects are annotated to count" in page and "right count" not in page
+    for name in ("num_steps", "num_disc_steps", "num_prop_steps"):
+        del entry["estimates"][name]
+    page = report.render(entry, "mine")
+    assert "per sequence; it counts no objects" in page and "discoveries" not in page
 
 
 @pytest.mark.slow

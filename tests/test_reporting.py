@@ -100,6 +100,14 @@ def test_plain_lines_in_a_log_file():
     assert line.endswith("0.40 it/s, 41 min 15 s left") and hello == "hello"
 
 
+def test_a_line_of_a_model_that_knows_no_objects():
+    stream = io.StringIO()
+    console = Console(1000, 0, stream)
+    console.step(2.0)
+    console.heartbeat(10, dict(seq_len=3, normalised_iwae=0.5))
+    assert stream.getvalue().startswith("step 10/1000: T 3, bound 0.50, 0.50 it/s, ")
+
+
 def test_a_bar_on_a_terminal():
     class Terminal(io.StringIO):
         def isatty(self):

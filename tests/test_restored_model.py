@@ -6,9 +6,12 @@ import os
 import numpy as np
 import pytest
 
+from sqair.baselines.air import mlp_air
 from sqair.errors import UserError
 from sqair.evaluation.evaluator import session_config
+from sqair.evaluation.generator import Generator
 from sqair.evaluation.restored_model import RestoredModel
+from sqair.evaluation.tracker import Tracker
 from sqair.graph_mode import tf
 from sqair.training import checkpoints
 
@@ -70,3 +73,12 @@ def test_the_image_size_is_that_of_the_background(monkeypatch):
     _, image_shape, values, path = restored.given
     assert image_shape == (50, 50, 1) and path.endswith(f"model-{values['global_step']}")
     assert restored.num_threads == 3
+
+
+@pytest.mark.parametrize("kind, purpose", [(Tracker, "Tracking"), (Generator, "Generation")])
+def test_a_model_that_follows_no_object_is_refused(kind, purpose):
+    make = lambda: mlp_air(np.zeros([9, 8, 1], np.float32), n_units=1, n_what=2, glimpse_size=4)  # noqa: E731
+    with pytest.raises(
+        UserError, match=f"^{purpose} needs objects .* a model of AIR does not know; name a run"
+    ):
+        kind(make, [9, 8, 1], {})

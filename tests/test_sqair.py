@@ -23,6 +23,7 @@ GOLDEN = os.path.join(os.path.dirname(__file__), "golden")
 SHAPE, K, N, Z, G = (10, 12, 1), 2, 2, 4, 5
 SIZES = dict(n_steps_per_image=N, n_what=Z, n_units=1, glimpse_size=G, output_std=1.0)
 BIASES = dict(disc_step_bias=0.5, prop_step_bias=1.0, transform_var_bias=-1.0)
+WANTED = noise.of_objects(N, Z)
 
 SEED = 1
 
@@ -337,7 +338,7 @@ def test_encoders_and_decoder_are_those_that_are_passed_in():
     glimpse_decoder = linear(weights, [G, G, channels])
     networks = image_encoder, glimpse_encoder, glimpse_decoder
     model = SQAIR(np.zeros((10, 12, channels), np.float32), *networks, **SIZES, output_scale=0.5)
-    outputs = model(tf.fill((1, 2, 10, 12, channels), 0.5), noise.mode(1, 2, 1, N, Z))
+    outputs = model(tf.fill((1, 2, 10, 12, channels), 0.5), noise.mode(1, 2, 1, WANTED))
     glimpses, latents = run([outputs.glimpses, outputs.steps.latents])
     assert latents.presence.any()
     assert {v.op.name.split("/")[0] for v in tf.global_variables()} == {"sqair"}
@@ -351,7 +352,7 @@ def test_encoders_and_decoder_are_those_that_are_passed_in():
 
 
 def test_what_does_not_fit_is_refused_by_its_name():
-    images, drawn = tf.zeros((1, 1) + SHAPE), noise.mode(1, 1, 1, N, Z)
+    images, drawn = tf.zeros((1, 1) + SHAPE), noise.mode(1, 1, 1, WANTED)
     encoder, decoder = linear(np.zeros((120, 16)), [16]), linear(np.zeros((Z, G * G)), [G, G, 1])
     model = SQAIR(np.zeros(SHAPE, np.float32), encoder, encoder, decoder, **SIZES)
     with pytest.raises(
@@ -361,11 +362,11 @@ def test_what_does_not_fit_is_refused_by_its_name():
     with pytest.raises(ValueError, match="images must have shape"):
         model(images[:, :, 1:], drawn)
     with pytest.raises(ValueError, match="noise of what must have shape"):
-        model(images, noise.mode(1, 1, 1, N + 1, Z))
+        model(images, noise.mode(1, 1, 1, noise.of_objects(N + 1, Z)))
     with pytest.raises(ValueError, match="noise of where must have shape"):
         model(images, drawn._replace(discovery=drawn.discovery._replace(where=drawn.discovery.what[..., :3])))
     with pytest.raises(ValueError, match="noise of what must have shape"):
-        model(images, noise.mode(2, 1, 1, N, Z))
+        model(images, noise.mode(2, 1, 1, WANTED))
 
 
 # One particle, colours, tracking without noise, checks
@@ -375,7 +376,7 @@ def test_tracking_without_noise_with_one_particle_in_colour():
     shape = (8, 9, 3)
     images = tf.placeholder(tf.float32, (None, 2) + shape)
     model = mlp_sqair(np.zeros(shape, np.float32), debug=True, **SIZES)
-    drawn = noise.mode(tf.shape(images)[0], 2, 1, N, Z)
+    drawn = noise.mode(tf.shape(images)[0], 2, 1, WANTED)
     outputs = model(images, drawn)
     values = np.random.RandomState(0).uniform(size=(3, 2) + shape)
     with tf.Session(config=session_config(1)) as session:
@@ -440,7 +441,7 @@ def test_the_scales_of_noise_start_as_the_flags_say():
     flags = dict(SIZES, output_std=0.49, output_scale=0.75, n_steps_per_image=1)
     mean_image = np.random.RandomState(0).uniform(size=SHAPE).astype(np.float32)
     model = mlp_sqair(mean_image, scale_prior=(-1.0, -3.0), **flags)
-    model(tf.zeros((1, 1) + SHAPE), noise.mode(1, 1, 1, 1, Z))
+    model(tf.zeros((1, 1) + SHAPE), noise.mode(1, 1, 1, model.noise))
     values = {v.op.name.split("/", 1)[1]: v for v in tf.global_variables()}
     values = run(values)
     np.testing.assert_array_equal(values["decoder/mean_image"], mean_image)

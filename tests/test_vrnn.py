@@ -6,6 +6,7 @@ import functools
 import numpy as np
 import pytest
 import reference_vrnn as reference
+from mutated_module import mutated
 from tf_run import run
 
 from sqair.baselines import vrnn
@@ -16,13 +17,13 @@ from sqair.model.noise import draw
 
 T, B, K, Z, D = 4, 2, 3, 2, 4
 IMAGE = 9, 6, 1
-MAKERS = {"mlp": vrnn.mlp_vrnn, "conv": vrnn.conv_vrnn}
+KINDS = "mlp", "conv"
 
 
-def make(kind, image_shape=IMAGE, **arguments):
+def make(kind, image_shape=IMAGE, module=vrnn, **arguments):
     mean_image = np.random.RandomState(5).uniform(size=image_shape).astype(np.float32)
     sizes = dict(hidden_size=D, n_layers=2, n_latent=Z)
-    return MAKERS[kind](mean_image, **dict(sizes, **arguments))
+    return getattr(module, f"{kind}_vrnn")(mean_image, **dict(sizes, **arguments))
 
 
 @functools.lru_cache()
@@ -58,8 +59,8 @@ def by_the_oracle(params, below, image_shape=IMAGE, parents=None):
     return {name: np.stack([one[name] for one in found], 0 if name == "weights" else 1) for name in found[0]}
 
 
-def check_outputs(kind, below=0.4, image_shape=IMAGE, streams=2):
-    model = make(kind, image_shape, resample_below=below, streams=streams)
+def check_outputs(kind, below=0.4, image_shape=IMAGE, streams=2, module=vrnn):
+    model = make(kind, image_shape, module, resample_below=below, streams=streams)
     outputs = call(model, *inputs(image_shape))
     feed, params = parameters()
     log_weights = tf.reshape(outputs.log_weights, [T, B, K])
@@ -81,7 +82,7 @@ def check_outputs(kind, below=0.4, image_shape=IMAGE, streams=2):
     return expected["resampled"]
 
 
-@pytest.mark.parametrize("kind", MAKERS)
+@pytest.mark.parametrize("kind", KINDS)
 def test_outputs_are_those_of_the_oracle(kind):
     assert np.any(check_outputs(kind))
 
@@ -95,13 +96,16 @@ def test_so_they_are_in_colour_without_resampling_and_with_resampling_in_every_f
     assert np.all(check_outputs(kind, below, image_shape, streams) == (below > 1))
 
 
-@pytest.mark.parametrize("kind", MAKERS)
+@pytest.mark.parametrize("kind", KINDS)
 def test_gradients_are_those_of_the_oracle(kind):
-    """Along a random direction in each variable, while the same particles are chosen."""
+    """Along a random direction in each variable, while the same particles are chosen.
+
+    The convolutional model differs in two networks alone.
+    """
     model = make(kind, resample_below=0.4)
     log_weights = tf.reshape(call(model, *inputs()).log_weights, [T, B, K])
     feed, params = parameters()
-    variables = list(feed)
+    variables = [v for v in feed if kind == "mlp" or v.op.name.startswith("image_")]
     gradients = tf.gradients(model.bound.loss(log_weights, None, "vimco"), variables)
     assert None not in gradients
     gradients = run(gradients, feed)
@@ -146,9 +150,9 @@ def test_sizes_may_be_unknown_and_one_particle_will_do():
 
 
 def test_the_sizes_are_those_of_the_paper():
-    for kind in MAKERS:
+    for kind in KINDS:
         with tf.Graph().as_default():
-            model = MAKERS[kind](np.zeros([50, 50, 1], np.float32))
+            model = getattr(vrnn, f"{kind}_vrnn")(np.zeros([50, 50, 1], np.float32))
             outputs = model(tf.zeros([2, 1, 50, 50, 1]), draw(0, 0, "train", 2, 1, 2, model.noise))
             assert outputs.steps.latents.shape.as_list() == [None, 2, 165]
             assert outputs.canvas.shape.as_list() == [None, 2, 50, 50, 1]
@@ -200,3 +204,34 @@ def test_without_resampling_the_bound_is_iwae():
     expected = by_the_oracle(params, 0.0)
     np.testing.assert_allclose(run(bound, feed), expected["log_evidence"], rtol=1e-3, atol=1e-3)
     assert model.bound.joins  # so that particles can be evaluated in parts
+
+
+MISTAKES = {
+    "the LSTM sees the frame itself": ("image=image), image_tm1=image_tm1", "image=image), image_tm1=image"),
+    "the last frame is the first one's": ("features[:-batch_size]], axis", "features[batch_size:]], axis"),
+    "the last latents are forgotten": (
+        "VRNNState(core, features), log",
+        "VRNNState(core, 0 * features), log",
+    ),
+    "prior and posterior change places": (
+        "log_likelihood + log_p - log_q, k",
+        "log_likelihood + log_q - log_p, k",
+    ),
+    "noise is not scaled": ("loc + scale * noise", "loc + noise"),
+    "the posterior is the prior": (
+        "loc, scale = _gaussian(self._posterior",
+        "prior_loc, prior_scale = loc, scale = _gaussian(self._posterior",
+    ),
+    "another deviation": ("-0.5 / OUTPUT_STD**2", "-0.5 / OUTPUT_STD"),
+    "no mean image": ("output=early.output) + self._mean_image", "output=early.output) + 0.0"),
+    "outputs are not of histories": (
+        "fivo.follow(tuple(outputs._replace(scores=scores)), lineage)",
+        "tuple(outputs._replace(scores=scores))",
+    ),
+}
+
+
+@pytest.mark.parametrize("right, wrong", MISTAKES.values(), ids=MISTAKES)
+def test_a_mistake_is_noticed(right, wrong):
+    with pytest.raises(AssertionError):
+        check_outputs("mlp", module=mutated(vrnn, right, wrong))

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The systems that the paper compares with, and their bound."""
+"""Systems that the paper compares SQAIR with: trained, evaluated and reported by the same code."""

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from sqair.baselines import fivo
-from sqair.baselines.image_networks import ConvImageDecoder, ConvImageEncoder, MLPImageDecoder
+from sqair.baselines.image_networks import ConvImageDecoder, MLPImageDecoder
 from sqair.engine.early import EarlyProducts
 from sqair.engine.layers import LSTM, MLP
 from sqair.engine.static_gradients import static_gradients
@@ -33,6 +33,7 @@ from sqair.engine.tensors import (
 )
 from sqair.engine.unroll import STREAMS, unroll
 from sqair.graph_mode import snt, tf
+from sqair.model.conv_networks import ConvEncoder
 from sqair.model.distributions import (
     HALF_LOG_TWO_PI,
     normal_log_prob,
@@ -258,7 +259,7 @@ def conv_vrnn(mean_image, hidden_size=512, n_layers=3, **arguments):
     """`VRNN` with convolutions for psi_x and transposed ones for psi_dec, the paper's CONV-VRNN."""
     return VRNN(
         mean_image,
-        ConvImageEncoder(hidden_size),
+        ConvEncoder(mean_image.shape, hidden_size, name="image_encoder"),
         ConvImageDecoder(hidden_size, mean_image.shape),
         hidden_size,
         n_layers,

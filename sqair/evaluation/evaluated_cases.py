@@ -38,7 +38,7 @@ def sections(folder, entry, count, num_sequences, checkpoint=None, changes=None,
     together = entry["bound"] == "fivo"
     parts = 1 if together else evaluations.parts_of(entry["particles"], _PARTICLES_AT_ONCE)
     changes = dict(changes or {}, k_particles=entry["particles"] // parts)
-    model, _ = opening.open_run(folder, found, entry["bound"], **changes)
+    model, _ = opening.open_run(folder, found, bound=entry["bound"], **changes)
     split, frames = entry["split"], entry["frames"]
     request = evaluations.make_request(model, found, parts, split, num_sequences, frames)
     for name, what in (

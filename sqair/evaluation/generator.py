@@ -10,7 +10,7 @@ from sqair.data import array_files
 from sqair.data.pipeline import SequenceDataset
 from sqair.errors import UserError
 from sqair.evaluation.evaluator import NUM_SEEDS
-from sqair.evaluation.restored_model import RestoredModel
+from sqair.evaluation.restored_model import RestoredModel, require_sqair
 from sqair.files import atomic_write
 from sqair.graph_mode import tf
 from sqair.model import noise
@@ -136,6 +136,7 @@ class Generator(RestoredModel):
         return join(parts)
 
     def _build(self, model):
+        require_sqair(model, "Generation")
         self._images = tf.placeholder(tf.float32, [None, 1, *self.image_shape], "images")
         self._numbers = tf.placeholder(tf.int64, [None], "numbers")
         self._length = tf.placeholder(tf.int32, [], "length")

@@ -12,6 +12,7 @@ from sqair.engine.lean_graph import LeanGraph
 from sqair.errors import UserError
 from sqair.evaluation.evaluator import session_config
 from sqair.graph_mode import tf
+from sqair.model.sqair import SQAIR
 from sqair.training import checkpoints, runs
 
 
@@ -93,6 +94,23 @@ class RestoredModel:
     def _build(self, model):
         """Adds to the default graph what is to be computed by a model."""
         raise NotImplementedError
+
+
+def require_sqair(model, purpose):
+    """Refuses a model whose objects are not SQAIR's.
+
+    Args:
+        model: what a model config's `load` returns.
+        purpose: str, what SQAIR's objects are wanted for: the beginning of a sentence.
+
+    Raises:
+        UserError: if it is none.
+    """
+    if not isinstance(model, SQAIR):
+        raise UserError(
+            f"{purpose} needs objects that are followed through time, which a model of {type(model).__name__} does not"
+            " know; name a run or a trained model of SQAIR."
+        )
 
 
 def _mean_image(checkpoint):

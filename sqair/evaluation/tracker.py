@@ -8,7 +8,7 @@ import numpy as np
 from sqair.engine.tensors import take_slots
 from sqair.engine.unroll import unroll
 from sqair.errors import UserError
-from sqair.evaluation.restored_model import RestoredModel
+from sqair.evaluation.restored_model import RestoredModel, require_sqair
 from sqair.evaluation.tight_boxes import tight_boxes
 from sqair.files import atomic_write
 from sqair.graph_mode import tf
@@ -175,6 +175,7 @@ class Tracker(RestoredModel):
         return self._tightened(tracks._replace(presence=tracks.presence > 0.5, ids=tracks.ids.astype(int)))
 
     def _build(self, model):
+        require_sqair(model, "Tracking")
         self._images = tf.placeholder(tf.float32, [None, 1, *self.image_shape], "images")
         self._number = tf.placeholder(tf.int64, [], "frame")
         self._start = model.cell.initial_state(1)

@@ -7,7 +7,7 @@ import numpy as np
 
 from sqair.engine.active_slots import masked_call, masked_sum
 from sqair.engine.layers import fixed_scalar
-from sqair.engine.tensors import flatten
+from sqair.engine.tensors import flatten, gather_rows, merge_leading, range_of, size, split_leading
 from sqair.graph_mode import snt, tf
 from sqair.model import spatial_transformer
 from sqair.model.distributions import HALF_LOG_TWO_PI
@@ -77,6 +77,30 @@ class Decoder(snt.AbstractModule):
         glimpses = masked_call(self._decode, presence > 0.5, [what], compact=self._compact)
         side, channels = self._glimpse_size, self._image_shape[2]
         return tf.reshape(glimpses, [-1, presence.shape.as_list()[1], side, side, channels])
+
+    def render(self, images, latents, particles):
+        """Canvas `[T, R, H, W, C]`, log-likelihood `[T, R]` and glimpses `[T, R, N, g, g, C]` of frames and particles.
+
+        Frame by frame: the cores share frames, and canvases stay in the processor's cache.
+
+        Args:
+            images: `[T, B, H, W, C]`.
+            latents: `Latents` of `[T, R, ...]`.
+            particles: int K; row `b * K + k` is of image b.
+        """
+        what, where, presence, _ = latents
+        rows = size(presence, axis=1)
+        image_index = range_of(rows) // particles
+
+        def draw(frame):
+            image, *objects = frame
+            pixels = self(*objects)
+            return pixels.mean, log_likelihood(gather_rows(image, image_index), pixels)
+
+        frames = images, what, where, presence
+        canvas, log_likelihoods = tf.map_fn(draw, frames, dtype=(tf.float32, tf.float32))
+        glimpses = split_leading(self.glimpses(merge_leading(what), merge_leading(presence)), rows)
+        return canvas, log_likelihoods, glimpses
 
     def _decode(self, what):
         """Glimpses `[m, g * g * C]` of appearances `[m, Z]`."""

@@ -114,3 +114,12 @@ class MLPGlimpseDecoder(snt.AbstractModule):
 
     def _build(self, what):
         return tf.reshape(self._mlp(what), [-1] + self._shape)
+
+
+def mlp_networks(image_shape, hidden_size, glimpse_size):
+    """The fully connected image encoder, glimpse encoder and glimpse decoder; ints (H, W, C), D, g."""
+    return (
+        MLP([hidden_size] * 2, name="image_encoder"),
+        MLP([hidden_size] * 2, name="glimpse_encoder"),
+        MLPGlimpseDecoder(hidden_size, glimpse_size, image_shape[2]),
+    )

@@ -32,10 +32,11 @@ class Wanted:
 
 def of_objects(n_steps, n_what):
     """The noise of N slots of propagation and of discovery: `FrameNoise` of `Wanted`."""
-    return FrameNoise(*(_of_slots(kind, n_steps, n_what) for kind in FrameNoise._fields))
+    return FrameNoise(*(of_slots(kind, n_steps, n_what) for kind in FrameNoise._fields))
 
 
-def _of_slots(kind, n_steps, n_what):
+def of_slots(kind, n_steps, n_what):
+    """Of one of the kinds, "propagation" or "discovery": `StepNoise` of `Wanted`."""
     return StepNoise(
         what=Wanted(f"{kind}_what", (n_steps, n_what)),
         where=Wanted(f"{kind}_where", (n_steps, 4)),

@@ -60,11 +60,9 @@ class Scoring(snt.AbstractModule):
         if before is not None:
             first_presence, first_logit = map(squeeze_last, (before.objects.presence, before.presence_logit))
         presence_tm1 = shift_in_time(squeeze_last(kept.presence), rows, first_presence)
-        found = squeeze_last(discovered.presence)
-        presence_nm1 = tf.concat([tf.ones_like(found[:, :1]), found[:, :-1]], axis=1)
 
         scores = self._score_propagated(propagated, presence_tm1, noise.propagation)
-        discovery_logit = mask_absent_logit(squeeze_last(discovered.presence_logit), presence_nm1)
+        discovery_logit = discovery_logits(discovered)
         logits = tf.expand_dims(tf.concat([scores.logit, discovery_logit], axis=1), -1)
         logit = squeeze_last(take_slots(logits, slots))  # the posterior's, of the kept slots, empty ones too
         prior_logit = self._propagation_prior.presence_logit(
@@ -73,10 +71,10 @@ class Scoring(snt.AbstractModule):
         is_later = shift_in_time(tf.ones_like(logit[:, :1]), rows, before and before.is_later)
 
         propagation = self._propagation(scores, prior_logit, presence_tm1)
-        discovery = self._discovery(
+        discovery = score_discovery(
+            self._discovery_prior,
             discovered,
             discovery_logit,
-            presence_nm1,
             summary,
             expected_propagations(prior_logit),
             is_later,
@@ -90,8 +88,8 @@ class Scoring(snt.AbstractModule):
             squeeze_last(kept.object_ids),
             propagation,
             discovery,
-            log_q=_total(propagation.log_q) + _total(discovery.log_q),
-            log_p=_total(propagation.log_p) + _total(discovery.log_p),
+            log_q=total(propagation.log_q) + total(discovery.log_q),
+            log_p=total(propagation.log_p) + total(discovery.log_p),
             discrete_log_q=propagation.log_q.presence + discovery.log_q.presence,
         )
         return tf.nest.map_structure(lambda x: split_leading(x, rows), outputs)
@@ -128,24 +126,47 @@ class Scoring(snt.AbstractModule):
         ]
         return PhaseOutputs(presence, presence_tm1 * tf.exp(presence_log_q), log_q, log_p)
 
-    def _discovery(self, sampled, logit, presence_nm1, summary, expected, is_later, noise):
-        """`PhaseOutputs` of discovery: a number of new objects, each with a what and a where."""
-        presence = squeeze_last(sampled.presence)
-        # What did not run has no scale to take a logarithm of.
-        did_not_run = tf.expand_dims(1.0 - presence_nm1, -1)
-        what_scale, where_scale = sampled.what_scale + did_not_run, sampled.where_scale + did_not_run
-        count_probs = distributions.count_probabilities(distributions.probability(logit))
-        log_q = LogProbs(
-            presence * distributions.sampled_normal_log_prob(noise.what, what_scale),
-            presence * distributions.sampled_normal_log_prob(noise.where, where_scale),
-            distributions.count_log_prob(count_probs, tf.reduce_sum(presence, axis=-1)),
-        )
-        log_p = self._discovery_prior(sampled.what, sampled.where, presence, summary, expected, is_later)
-        return PhaseOutputs(presence, count_probs, log_q, log_p)
+
+def discovery_logits(sampled):
+    """The posterior's presence logits `[n, N]` of new objects, `SampledObjects`: each needs the one before it."""
+    return mask_absent_logit(
+        squeeze_last(sampled.presence_logit), _presence_nm1(squeeze_last(sampled.presence))
+    )
 
 
-def _total(log_probs):
-    """`LogProbs` of a frame together, `[n]`."""
+def _presence_nm1(presence):
+    return tf.concat([tf.ones_like(presence[:, :1]), presence[:, :-1]], axis=1)
+
+
+def score_discovery(prior, sampled, logit, propagated_summary, expected, is_later, noise):
+    """Scores new objects: their number, and a what and a where of each.
+
+    Args:
+        prior: `DiscoveryPrior`.
+        sampled: `SampledObjects` of `[n, N, k]`.
+        logit: `[n, N]`, as of `discovery_logits`.
+        propagated_summary, expected, is_later: as of the prior.
+        noise: `StepNoise` of `[n, N, k]` that they were drawn with.
+
+    Returns:
+        `PhaseOutputs` of `[n, ...]`.
+    """
+    presence = squeeze_last(sampled.presence)
+    # What did not run has no scale to take a logarithm of.
+    did_not_run = tf.expand_dims(1.0 - _presence_nm1(presence), -1)
+    what_scale, where_scale = sampled.what_scale + did_not_run, sampled.where_scale + did_not_run
+    count_probs = distributions.count_probabilities(distributions.probability(logit))
+    log_q = LogProbs(
+        presence * distributions.sampled_normal_log_prob(noise.what, what_scale),
+        presence * distributions.sampled_normal_log_prob(noise.where, where_scale),
+        distributions.count_log_prob(count_probs, tf.reduce_sum(presence, axis=-1)),
+    )
+    log_p = prior(sampled.what, sampled.where, presence, propagated_summary, expected, is_later)
+    return PhaseOutputs(presence, count_probs, log_q, log_p)
+
+
+def total(log_probs):
+    """`LogProbs` of a frame together, `[n]` nats."""
     return tf.reduce_sum(log_probs.what + log_probs.where, axis=-1) + log_probs.presence
 
 

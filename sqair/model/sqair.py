@@ -1,26 +1,17 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Sequential Attend, Infer, Repeat (Kosiorek et al. 2018, arXiv:1806.01794): the whole model."""
 
-from sqair.engine.layers import MLP
 from sqair.engine.static_gradients import static_gradients
-from sqair.engine.tensors import (
-    check_finite,
-    check_shape,
-    gather_rows,
-    merge_leading,
-    range_of,
-    size,
-    split_leading,
-)
+from sqair.engine.tensors import check_finite, check_shape, merge_leading, size, split_leading
 from sqair.engine.unroll import STREAMS, unroll
 from sqair.graph_mode import snt, tf
 from sqair.model import noise as noises
 from sqair.model import spatial_transformer
 from sqair.model.cell import SQAIRCell
-from sqair.model.decoder import Decoder, log_likelihood
+from sqair.model.decoder import Decoder
 from sqair.model.discovery import Discovery, DiscoveryCore
 from sqair.model.generation import GenerativeCell
-from sqair.model.networks import GlimpseEncoder, MLPGlimpseDecoder
+from sqair.model.networks import GlimpseEncoder, mlp_networks
 from sqair.model.priors import DiscoveryPrior, PropagationPrior
 from sqair.model.propagation import Propagation, PropagationCore
 from sqair.model.scoring import Scoring
@@ -161,7 +152,8 @@ class SQAIR(snt.AbstractModule):
         what, where, presence, object_ids, _ = generated.kept
         latents = what, where, squeeze_last(presence)
         canvas = tf.map_fn(lambda frame: self.decoder(*frame).mean, latents, dtype=tf.float32)
-        glimpses = self._glimpses(what, latents[-1])
+        rows = batch_size * particles
+        glimpses = split_leading(self.decoder.glimpses(merge_leading(what), merge_leading(latents[-1])), rows)
         outputs = GeneratedSequence(*latents, squeeze_last(object_ids), canvas, glimpses)
         return check_finite(outputs, "generation") if self._debug else outputs
 
@@ -176,10 +168,9 @@ class SQAIR(snt.AbstractModule):
 
     def describe(self, images, inferred, noise):
         """`SequenceOutputs` of `CellOutputs` `[T, R, ...]`; the noise of five dimensions."""
-        steps = self.scoring(inferred, _merge_rows(noise))
-        canvas, log_likelihoods = self._decode(images, steps.latents, size(noise.discovery.what, axis=2))
+        steps, particles = self.scoring(inferred, _merge_rows(noise)), size(noise.discovery.what, axis=2)
+        canvas, log_likelihoods, glimpses = self.decoder.render(images, steps.latents, particles)
         log_weights = log_likelihoods + steps.log_p - steps.log_q
-        glimpses = self._glimpses(steps.latents.what, steps.latents.presence)
         outputs = SequenceOutputs(steps, canvas, glimpses, log_likelihoods, log_weights)
         return check_finite(outputs, "model") if self._debug else outputs
 
@@ -191,27 +182,6 @@ class SQAIR(snt.AbstractModule):
         check_shape(encodings, (None, self._hidden_size), "what image_encoder returns")
         padded = spatial_transformer.pad_images(frames)
         return FrameInputs(split_leading(padded, batch_size), split_leading(encodings, batch_size), noise)
-
-    def _decode(self, images, latents, particles):
-        """Canvas `[T, R, H, W, C]` and log-likelihood `[T, R]` of each frame and particle.
-
-        Frame by frame: the cores share frames, and canvases stay in the processor's cache.
-        """
-        rows = size(latents.presence, axis=1)
-        image_index = range_of(rows) // particles  # row b * K + k: image b
-
-        def decode(frame):
-            image, what, where, presence = frame
-            pixels = self.decoder(what, where, presence)
-            return pixels.mean, log_likelihood(gather_rows(image, image_index), pixels)
-
-        frames = images, latents.what, latents.where, latents.presence
-        return tf.map_fn(decode, frames, dtype=(tf.float32, tf.float32))
-
-    def _glimpses(self, what, presence):
-        """`[T, R, N, g, g, C]`, to look at."""
-        glimpses = self.decoder.glimpses(merge_leading(what), merge_leading(presence))
-        return split_leading(glimpses, size(presence, axis=1))
 
     def _checked(self, images, noise):
         """The noise of images, as `_checked_noise`."""
@@ -230,12 +200,10 @@ class SQAIR(snt.AbstractModule):
 
 def mlp_sqair(mean_image, n_units=8, n_what=50, glimpse_size=20, **arguments):
     """`SQAIR` with fully connected encoders and decoder, the paper's MLP-SQAIR; arguments as of `SQAIR`."""
-    hidden_size, channels = UNITS * n_units, mean_image.shape[-1]
+    networks = mlp_networks(mean_image.shape, UNITS * n_units, glimpse_size)
     return SQAIR(
         mean_image,
-        MLP([hidden_size] * 2, name="image_encoder"),
-        MLP([hidden_size] * 2, name="glimpse_encoder"),
-        MLPGlimpseDecoder(hidden_size, glimpse_size, channels),
+        *networks,
         n_units=n_units,
         n_what=n_what,
         glimpse_size=glimpse_size,

@@ -174,12 +174,11 @@ class Console:
 
 
 def _headline(numbers):
-    counts = ", ".join(
-        f"{title} {numbers[name]:.3f}"
-        for name, title in (("num_step_acc", "count accuracy"), ("num_steps", "objects"))
-        if name in numbers
-    )
-    return f"T {int(numbers['seq_len'])}, bound {numbers['normalised_iwae']:.2f}, {counts}"
+    parts = [f"T {int(numbers['seq_len'])}", f"bound {numbers['normalised_iwae']:.2f}"]
+    for name, title in (("num_step_acc", "count accuracy"), ("num_steps", "objects")):
+        if name in numbers:
+            parts.append(f"{title} {numbers[name]:.3f}")
+    return ", ".join(parts)
 
 
 def _duration(seconds):

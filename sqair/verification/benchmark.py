@@ -2,8 +2,8 @@
 """Speed and memory of training and evaluation: measured in a fresh process, summarised over several.
 
 `python -m sqair.verification.benchmark CONFIGURATION` measures once and prints JSON; `scripts/benchmark.py` starts it
-and summarises. A configuration is a dict of `kind` ("train" or "eval"), `seq_len`, `batch_size`, `k_particles`,
-`n_steps_per_image`, `n_units`, `disc_step_bias`, `compact`, `steps`, `num_threads`.
+and summarises. A configuration is a dict of `model_config`, `kind` ("train" or "eval"), `seq_len`, `batch_size`,
+`k_particles`, `n_steps_per_image`, `n_units`, `disc_step_bias`, `compact`, `steps`, `num_threads`.
 """
 
 import json
@@ -15,10 +15,15 @@ import time
 from typing import NamedTuple, Tuple
 
 import numpy as np
+from orderedattrdict import AttrDict
 
+from sqair import cli, config_files
+
+MLP_SQAIR = "mlp_mnist_model.py"  # the model whose arithmetic is counted
 WARM_UP = 4  # steps that are not counted: memory is still being mapped
 MATRIX = 2048  # rows and columns of the float32 product by TensorFlow that is the unit of time
-N_WHAT, GLIMPSE = 50, 20
+N_WHAT, GLIMPSE = 50, 20  # the flags' defaults
+MEASURED = ("n_steps_per_image", "n_units", "disc_step_bias", "compact")  # other flags are left as they are
 NUM_SEQUENCES = 512  # that the measured batches are taken from, again and again
 BACKWARD = 2  # multiply-adds of a backward pass for each of the forward pass: by inputs and by weights
 
@@ -147,7 +152,7 @@ def measure(c, folder, began):
         step_seconds, numbers = _timed(step)
         seconds.append(step_seconds)
         units.append(unit())
-        objects.append([float(numbers[f"raw_num_{kind}steps"]) for kind in ("", "prop_", "disc_")])
+        objects.append([float(numbers.get(f"raw_num_{kind}steps", 0.0)) for kind in ("", "prop_", "disc_")])
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     result.update(step_seconds=seconds, unit_seconds=units, objects=objects)
     return dict(result, graph_nodes=graph_nodes, peak_rss_bytes=peak, image_shape=data.image_shape)
@@ -187,14 +192,15 @@ def summarise(c, measurements):
         `unit_seconds`, `units` (of each step's time divided by the mean of the unit's just before and after it);
         medians over processes: `build_seconds`, `first_step_seconds`; the greatest `peak_rss_bytes`;
         `graph_nodes`; `objects_per_frame`; `multiply_adds` of a step, and the `share_of_matrix_speed` at which it
-        does them.
+        does them, both None of other models than MLP-SQAIR.
     """
     over_steps = lambda name: [x for one in measurements for x in one[name]]  # noqa: E731
     over_processes = lambda name: [one[name] for one in measurements]  # noqa: E731
     seconds = over_steps("step_seconds")
     units = statistics.median([ratio for one in measurements for ratio in _in_units(one)])
     objects = np.mean(over_steps("objects"), axis=0)
-    total = _multiply_adds_of_step(c, measurements[0]["image_shape"], objects)
+    counted = c["model_config"] == MLP_SQAIR
+    total = _multiply_adds_of_step(c, measurements[0]["image_shape"], objects) if counted else None
     return dict(
         c,
         repeats=len(measurements),
@@ -208,7 +214,7 @@ def summarise(c, measurements):
         graph_nodes=measurements[0]["graph_nodes"],
         peak_rss_bytes=max(over_processes("peak_rss_bytes")),
         multiply_adds=total,
-        share_of_matrix_speed=total / MATRIX**3 / units,
+        share_of_matrix_speed=total / MATRIX**3 / units if counted else None,
         objects_per_frame=float(objects[0]),
     )
 
@@ -241,17 +247,27 @@ def _data(c, folder):
     return SequenceDataset(path, "train"), seconds
 
 
+def flags_of(c, model_config):
+    """What a config file is given in place of parsed flags: `AttrDict` of the defaults and what is measured."""
+    config_files.load(model_config)  # defines them
+    values = AttrDict({flag.name: flag.default for flag in cli.own_flags().values()}, debug=False)
+    values.update({name: c[name] for name in MEASURED if name in c})
+    return values
+
+
 def _build(c, data):
     """A function that does the next step and returns its numbers, the nodes of its graph, seconds to build it."""
     from sqair.evaluation.evaluator import Evaluator
-    from sqair.model.sqair import mlp_sqair
     from sqair.training.graph import TrainingGraph
     from sqair.training.settings import Settings
 
     chosen = {name: c[name] for name in ("batch_size", "k_particles", "num_threads")}
-    arguments = {name: c[name] for name in ("n_steps_per_image", "n_units", "disc_step_bias", "compact")}
-    mean_image = data.mean_image()
-    make_model = lambda: mlp_sqair(mean_image, n_what=N_WHAT, glimpse_size=GLIMPSE, **arguments)  # noqa: E731
+    config, flags, mean_image = (
+        config_files.load(c["model_config"]),
+        flags_of(c, c["model_config"]),
+        data.mean_image(),
+    )
+    make_model = lambda: config.load(flags, mean_image)  # noqa: E731
     start = time.perf_counter()
     if c["kind"] == "train":
         training = TrainingGraph(make_model, data, Settings(seq_len=0, stage_itr=0, **chosen))
