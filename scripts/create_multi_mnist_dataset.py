@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Creates moving multi-MNIST: sequences of digits that move, leave the canvas and overlap, with annotations.
 
-The default is what scripts/train_multi_mnist.sh trains on. One seed fixes every byte of the data set.
+The default is what scripts/train_multi_mnist.sh trains on; --kind=mnist_mot makes what scripts/train_mnist_mot.sh
+trains on, digits that cross a large frame one after the other. One seed fixes every byte of the data set.
 """
 
 import os
@@ -14,31 +15,66 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 from absl import flags  # noqa: E402
 
 from sqair import cli  # noqa: E402
-from sqair.data import mnist, moving_mnist, trajectories  # noqa: E402
+from sqair.data import mnist, mnist_mot, moving_mnist, trajectories  # noqa: E402
 from sqair.data.publishing import check_target  # noqa: E402
 from sqair.errors import UserError  # noqa: E402
 
+KINDS = {  # and the flags that are of this kind alone
+    "moving_mnist": ("num_digits", "digit_scale", "max_speed", "max_acceleration", "noise"),
+    "mnist_mot": ("max_digits", "speed", "wait", "birth_prob", "history"),
+}
+# What MNIST-MOT has instead of the flags' defaults; its frames are six times as large.
+OF_MNIST_MOT = {"data_dir": os.path.join("data", "mnist_mot"), "num_train": 10_000, "num_valid": 1_000}
+OF_MNIST_MOT.update(canvas_size="128", seq_len=20)
+
 with cli.group("The data set"):
-    flags.DEFINE_string("data_dir", os.path.join("data", "multi_mnist"), "Folder to write the data set into.")
-    flags.DEFINE_integer("num_train", 60_000, "Number of training sequences.", lower_bound=1)
-    flags.DEFINE_integer("num_valid", 10_000, "Number of validation sequences.", lower_bound=1)
+    flags.DEFINE_enum("kind", "moving_mnist", list(KINDS), "What the digits do.")
+    flags.DEFINE_string(
+        "data_dir",
+        os.path.join("data", "multi_mnist"),
+        "Folder to write the data set into; data/mnist_mot by default for MNIST-MOT.",
+    )
+    flags.DEFINE_integer(
+        "num_train", 60_000, "Number of training sequences; MNIST-MOT: 10000 by default.", lower_bound=1
+    )
+    flags.DEFINE_integer(
+        "num_valid", 10_000, "Number of validation sequences; MNIST-MOT: 1000 by default.", lower_bound=1
+    )
     flags.DEFINE_integer("seed", 0, "Fixes every random choice.", lower_bound=0)
     flags.DEFINE_integer("workers", None, "Number of processes; by default one for each core.", lower_bound=1)
     flags.DEFINE_boolean("overwrite", False, "Replace the data set that is in the folder.")
 
 with cli.group("Sequences"):
-    flags.DEFINE_string("canvas_size", "50", "Side of the frames in pixels, or HEIGHTxWIDTH.")
-    flags.DEFINE_integer("seq_len", 10, "Frames of a sequence.", lower_bound=1)
+    flags.DEFINE_string(
+        "canvas_size", "50", "Side of the frames in pixels, or HEIGHTxWIDTH; MNIST-MOT: 128 by default."
+    )
+    flags.DEFINE_integer("seq_len", 10, "Frames of a sequence; MNIST-MOT: 20 by default.", lower_bound=1)
+
+with cli.group("Moving multi-MNIST"):
     flags.DEFINE_string("num_digits", "0-2", "Numbers of digits, equally often: a range, or a list like 1,3.")
     flags.DEFINE_float("digit_scale", 1.0, "Resizes the digits; 0.7 makes them 30% smaller.", lower_bound=0.0)
-
-with cli.group("Motion, on each axis"):
-    flags.DEFINE_float("max_speed", 10.0, "Largest speed in pixels per frame.", lower_bound=0.0)
+    flags.DEFINE_float("max_speed", 10.0, "Largest speed on each axis in pixels per frame.", lower_bound=0.0)
     flags.DEFINE_float(
-        "max_acceleration", 3.0, "Largest acceleration in pixels per frame squared.", lower_bound=0.0
+        "max_acceleration",
+        3.0,
+        "Largest acceleration on each axis in pixels per frame squared.",
+        lower_bound=0.0,
     )
     flags.DEFINE_float(
         "noise", 0.01, "Standard deviation of the acceleration's random change per frame.", lower_bound=0.0
+    )
+
+with cli.group("MNIST-MOT"):
+    default = mnist_mot.Options()
+    flags.DEFINE_integer("max_digits", default.max_digits, "Most digits in a frame.", lower_bound=1)
+    flags.DEFINE_float("speed", default.speed, "Speed of every digit in pixels per frame.", lower_bound=0.0)
+    flags.DEFINE_integer("wait", default.wait, "Frames before the next digit may come.", lower_bound=0)
+    flags.DEFINE_float("birth_prob", default.birth_prob, "Probability per frame that it comes then.")
+    flags.DEFINE_integer(
+        "history",
+        default.history,
+        "Most frames that a digit's place is filled and empty before the first one; 0: all digits come in later.",
+        lower_bound=0,
     )
 
 with cli.group("Digits"):
@@ -85,18 +121,33 @@ def parse_num_digits(text):
     return tuple(numbers)
 
 
-def main(flags):
-    def interrupt(signal_number, frame):
-        raise KeyboardInterrupt
-
-    signal.signal(signal.SIGTERM, interrupt)
-    options = moving_mnist.Options(
+def of_kind(flags):
+    """The module that makes the kind of sequences that is asked for, and its options."""
+    for kind, names in KINDS.items():
+        for name in names:
+            if kind != flags.kind and flags[name].present:
+                raise UserError(f"`{name}={flags[name].value}` is refused: it is for `kind={kind}` alone.")
+    if flags.kind == "mnist_mot":
+        for name, value in OF_MNIST_MOT.items():
+            if not flags[name].present:
+                flags[name].value = value
+        options = {name: getattr(flags, name) for name in ("seq_len", *KINDS["mnist_mot"])}
+        return mnist_mot, mnist_mot.Options(canvas_size=parse_canvas_size(flags.canvas_size), **options)
+    return moving_mnist, moving_mnist.Options(
         canvas_size=parse_canvas_size(flags.canvas_size),
         digit_scale=flags.digit_scale,
         num_digits=parse_num_digits(flags.num_digits),
         seq_len=flags.seq_len,
         motion=trajectories.Motion(flags.max_speed, flags.max_acceleration, flags.noise),
     )
+
+
+def main(flags):
+    def interrupt(signal_number, frame):
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupt)
+    kind, options = of_kind(flags)
     begin = time.time()
     try:
         check_target(flags.data_dir, flags.overwrite)
@@ -106,7 +157,7 @@ def main(flags):
             digits = mnist.load_bundle()
         else:
             digits = mnist.load(flags.mnist_dir, flags.mnist_cache, flags.mnist_mirrors, flags.mnist_timeout)
-        index = moving_mnist.create(
+        index = kind.create(
             flags.data_dir,
             digits,
             options,

@@ -81,13 +81,28 @@ def test_every_option_reaches_the_data(tmp_path):
     assert (status, out) == (2, "") and "--overwrite" in err
 
 
+def test_mnist_mot_has_defaults_of_its_own_and_every_option_reaches_it(tmp_path):
+    arguments = "--kind=mnist_mot --bundled_digits --num_train=2 --num_valid=1 --workers=1".split()
+    assert run(*arguments, cwd=str(tmp_path))[::2] == (0, "")
+    folder = str(tmp_path / "data" / "mnist_mot")
+    train = SequenceDataset(folder, "train")
+    assert (train.num_sequences, train.seq_len, train.image_shape) == (2, 20, (128, 128, 1))
+    others = "--canvas_size=40x50 --seq_len=4 --max_digits=2 --speed=3 --wait=1 --birth_prob=.7 --history=9"
+    assert run(*arguments, *others.split(), "--overwrite", f"--data_dir={folder}")[::2] == (0, "")
+    with open(os.path.join(folder, "dataset.json")) as stream:
+        index = json.load(stream)
+    wanted = dict(canvas_size=[40, 50], seq_len=4, max_digits=2, speed=3.0, wait=1, birth_prob=0.7, history=9)
+    assert (index["name"], index["options"]) == ("MNIST-MOT", wanted)
+
+
 def test_help_and_mistakes(tmp_path):
     status, out, err = run("--help")
     assert (status, err) == (0, "")
     for part in (
         "The data set:",
         "Sequences:",
-        "Motion, on each axis:",
+        "Moving multi-MNIST:",
+        "MNIST-MOT:",
         "Digits:",
         "--num_train (default 60000)",
     ):
@@ -97,6 +112,12 @@ def test_help_and_mistakes(tmp_path):
         (
             ("--canvas_size=50x",),
             "--canvas_size=50x is refused: it takes a number of pixels, or two as in 40x60.",
+        ),
+        (("--kind=mnist_mot", "--noise=1"), "--noise=1.0 is refused: it is for --kind=moving_mnist alone."),
+        (("--speed=1",), "--speed=1.0 is refused: it is for --kind=mnist_mot alone."),
+        (
+            ("--kind=mnist_mot", "--bundled_digits", "--speed=30", f"--data_dir={tmp_path}/set"),
+            "--speed=30.0 is refused: it must be above 0 and at most 28",
         ),
         (("--num_digits=2-1",), "--num_digits=2-1 is refused: it takes a number, a range like 0-2"),
         (("--bundled_digits", "--mnist_dir=/", f"--data_dir={tmp_path}/set"), "exclude each other"),

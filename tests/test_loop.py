@@ -7,7 +7,7 @@ import pytest
 from stub_model import StubDataset, StubModel, StubWithoutObjects
 
 from sqair.errors import UserError
-from sqair.training import checkpoints, diagnosis, runs
+from sqair.training import checkpoints, diagnosis, runs, times
 from sqair.training import graph as training_graph
 from sqair.training import loop as training
 from sqair.training.reporting import read_metrics
@@ -71,6 +71,14 @@ def test_a_run_leaves_what_it_promises(whole):
     endings = (".data-00000-of-00001", ".index")
     assert sorted(os.listdir(run.checkpoints)) == [f"model-{step}{e}" for step in (4, 8) for e in endings]
     assert sorted(os.listdir(run.events)) == ["batch", "train", "valid"]
+
+
+def test_times_are_noted_when_something_is_reported_or_saved(start):
+    run, _ = start(report_loss_every=5, log_itr=3, save_itr=4)
+    noted = times.read(run.times)
+    assert [step for step, _ in noted] == [0, 3, 4, 5, 6, 8]
+    seconds = [second for _, second in noted]
+    assert sorted(seconds) == seconds and seconds[-1] > seconds[0] >= 0
 
 
 def test_it_learns_and_says_so(start, capsys):

@@ -177,11 +177,3 @@ def test_senseless_options_are_named(bundle, tmp_path, change, sentence):
 
 def test_no_digits_at_all_is_a_data_set(bundle, tmp_path):
     moving_mnist.create(str(tmp_path / "set"), bundle, Options(num_digits=(0,)), 3, 3, num_workers=1)
-
-
-def test_the_visible_share_is_that_of_the_area_on_the_canvas():
-    boxes = np.float32(
-        [[0, 0, 4, 4], [-1, 2, 4, 4], [8, -3, 4, 4], [-9, 0, 4, 4], [3, 3, 0, 0], [1, 1, 0.5, 0.5]]
-    )
-    share = moving_mnist.visible_share(boxes, (10, 20))
-    np.testing.assert_allclose(share, [1, 0.75, 0.125, 0, 0, 1])

@@ -194,3 +194,24 @@ def test_an_open_data_set_outlives_its_folder(folder, tmp_path, sequences):
     dataset = SequenceDataset(path, "train")
     shutil.rmtree(path)
     check_batch(fetch(lambda: dataset.batches(5), 1)[0], sequences[:5])
+
+
+def test_some_of_the_sequences_are_a_data_set_too(folder, sequences):
+    whole = SequenceDataset(folder, "train")
+    numbers = [41, 3, 25, 17, 2]
+    some = whole.only(numbers)
+    assert (some.num_sequences, whole.num_sequences, some.seq_len) == (5, NUM_TRAIN, 4)
+    wanted = [sequences[number] for number in numbers]
+    del whole
+    first, last = fetch(lambda: some.batches(3, repeat=False))
+    check_batch(first, wanted[:3])
+    check_batch(last, wanted[3:])
+    check_batch(some.only([1, 4]).first(2), [wanted[1], wanted[4]])
+    shuffled = fetch(lambda: some.batches(5, seed=1), 1)[0]
+    assert sorted(map(tuple, shuffled.labels)) == sorted(tuple(sequence.labels) for sequence in wanted)
+
+
+def test_labels_of_all_sequences(folder, sequences):
+    labels = SequenceDataset(folder, "train").labels()
+    np.testing.assert_array_equal(labels, [sequence.labels for sequence in sequences])
+    np.testing.assert_array_equal(SequenceDataset(folder, "train").only([9, 4]).labels(), labels[[9, 4]])

@@ -2,7 +2,7 @@
 import numpy as np
 import pytest
 
-from sqair.data import mnist, moving_mnist
+from sqair.data import mnist, mnist_mot, moving_mnist
 from sqair.data.moving_mnist import Options
 
 
@@ -44,3 +44,12 @@ def test_statistics_agree_with_a_count(bundle, tmp_path):
     assert statistics["under_quarter_share"] == pytest.approx((visible < 0.25).mean())
     assert statistics["mean_digit_height"] == pytest.approx(heights.mean())
     assert statistics["digits_per_frame"] == pytest.approx(np.mean([s.presence.sum() for s in sequences]))
+
+
+def test_digits_count_in_the_frames_that_they_are_in(bundle, tmp_path):
+    index = mnist_mot.create(str(tmp_path / "set"), bundle, num_train=8, num_valid=1, num_workers=1)
+    sequences = mnist_mot.make_chunk(bundle.train, mnist_mot.Options(), 0, "train", 0, 8)
+    boxes = np.stack([sequence.boxes for sequence in sequences])
+    statistics = index["splits"]["train"]["statistics"]
+    assert statistics["digits_per_frame"] == pytest.approx((boxes[..., 2] > 0).sum(-1).mean())
+    assert (statistics["mean_digit_height"], statistics["invisible_share"]) == (28, 0)

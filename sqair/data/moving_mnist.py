@@ -1,25 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Moving multi-MNIST: sequences of digits that move, leave the canvas and overlap.
+"""Moving multi-MNIST: sequences of digits that move, leave the canvas and overlap."""
 
-Sequences are made in chunks of fixed size, each from a random stream of its own, so that one seed fixes every
-byte whatever the number of processes, and a smaller data set is the beginning of a larger one.
-"""
-
-import contextlib
-import hashlib
 from typing import NamedTuple, Tuple
 
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
 
-from sqair.data import statistics, storage, tfrecords, trajectories, workers
-from sqair.data.publishing import staged_folder
+from sqair.data import digit_sequences, storage, trajectories
+from sqair.data.digit_sequences import CHUNK_SEQUENCES, NO_LABEL, SPLITS, Sequence, visible_share
 from sqair.errors import UserError
-
-CHUNK_SEQUENCES = 250
-SPLITS = ("train", "valid")  # a split's place here enters its random streams: keep the order
-NO_LABEL = -1
 
 _PLACE_TRIES, _RESTARTS = 100, 100
 
@@ -36,16 +25,6 @@ class Options(NamedTuple):
     def layout(self):
         """`storage.Layout` of these sequences."""
         return storage.Layout(self.seq_len, tuple(self.canvas_size) + (1,), max(self.num_digits))
-
-
-class Sequence(NamedTuple):
-    """An annotated sequence; the first `presence.sum()` of its M places for digits are in use."""
-
-    images: np.ndarray  # [T, H, W, 1] uint8
-    boxes: np.ndarray  # [T, M, 4] float32 (y, x, h, w) in pixels, of the whole digit
-    visible: np.ndarray  # [T, M] float32, share of the box's area on the canvas
-    labels: np.ndarray  # [M] int32, -1 where there is no digit
-    presence: np.ndarray  # [M] uint8
 
 
 def create(
@@ -81,52 +60,15 @@ def create(
     options = Options() if options is None else options
     counts = {"train": num_train, "valid": num_valid}
     check_options(options, digits, counts, seed)
-    with staged_folder(directory, overwrite) as folder:
-        entries = _write_splits(folder, digits, options, counts, seed, num_workers, progress)
-        described = {**options._asdict(), "motion": dict(options.motion._asdict())}
-        return storage.write_index(
-            folder, options.layout(), entries, name="moving multi-MNIST", seed=seed, options=described
-        )
 
+    def chunk(chosen, split, number, count):
+        return make_chunk(chosen, options, seed, split, number, count)
 
-def _write_splits(folder, digits, options, counts, seed, num_workers, progress):
-    """Writes the records of every split; returns a dict of split -> what the index holds about it."""
-    layout = options.layout()
-    tasks = [(split, number) for split in SPLITS for number in range(-(-counts[split] // CHUNK_SEQUENCES))]
-
-    def work(task):
-        split, number = task
-        count = min(CHUNK_SEQUENCES, counts[split] - number * CHUNK_SEQUENCES)
-        pixel_sum = np.zeros(layout.image_shape, np.uint64)
-        records, annotations = [], []
-        for sequence in make_chunk(getattr(digits, split), options, seed, split, number, count):
-            records.append(storage.encode(layout, sequence._asdict()))
-            pixel_sum += sequence.images.sum(0, np.uint64)
-            annotations.append((sequence.boxes, sequence.visible, sequence.presence))
-        return (
-            split,
-            tfrecords.frame(records),
-            pixel_sum,
-            statistics.totals(pixel_sum, *map(np.stack, zip(*annotations))),
-        )
-
-    bar = tqdm(total=sum(counts.values()), unit=" sequences", disable=None if progress else True)
-    writers = {split: storage.SplitWriter(folder, split, layout, counts[split]) for split in SPLITS}
-    totals = dict.fromkeys(SPLITS, 0.0)
-    with contextlib.ExitStack() as stack:
-        for writer in writers.values():
-            stack.enter_context(writer)
-        stack.enter_context(bar)
-        results = stack.enter_context(workers.ordered_map(work, tasks, num_workers))
-        for split, framed_records, pixel_sum, chunk_totals in results:
-            writers[split].write(framed_records, pixel_sum)
-            totals[split] = totals[split] + chunk_totals
-            bar.update(len(framed_records))
-    entries = {split: writers[split].entry() for split in SPLITS}
-    for split in SPLITS:
-        entries[split]["statistics"] = statistics.describe(totals[split])
-        entries[split]["digits_sha256"] = hashlib.sha256(getattr(digits, split).images.tobytes()).hexdigest()
-    return entries
+    described = {**options._asdict(), "motion": dict(options.motion._asdict())}
+    return digit_sequences.write(
+        directory, "moving multi-MNIST", digits, options.layout(), chunk, counts, seed, described, num_workers,
+        overwrite, progress,
+    )  # fmt: skip
 
 
 def make_chunk(digits, options, seed, split, number, count=CHUNK_SEQUENCES):
@@ -143,8 +85,7 @@ def make_chunk(digits, options, seed, split, number, count=CHUNK_SEQUENCES):
     Yields:
         `Sequence`s.
     """
-    stream = np.random.SeedSequence(seed, spawn_key=(SPLITS.index(split), number))
-    rng = np.random.Generator(np.random.PCG64(stream))
+    rng = digit_sequences.random_stream(seed, split, number)
     layout = options.layout()
     start = np.zeros((CHUNK_SEQUENCES, layout.max_objects, 2))
     templates, labels = [], []  # of each sequence
@@ -203,18 +144,6 @@ def draw_digit(frame, template, y, x):
     height, width = template.shape
     window = frame[y : y + height, x : x + width]
     np.maximum(window, template[: window.shape[0], : window.shape[1]], out=window)
-
-
-def visible_share(boxes, canvas_size):
-    """Share of each box's area on the canvas: `[...]` float32 from `[..., 4]`; 0 for boxes without area.
-
-    `canvas_size` is (H, W).
-    """
-    corners, sizes = boxes[..., :2], boxes[..., 2:]
-    on_canvas = np.clip(corners + sizes, 0, canvas_size) - np.clip(corners, 0, canvas_size)
-    area = sizes[..., 0] * sizes[..., 1]
-    share = on_canvas[..., 0] * on_canvas[..., 1] / np.where(area > 0, area, 1)
-    return share.astype(np.float32)
 
 
 def check_options(options, digits, counts, seed):

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Optional
 import numpy as np
 from tqdm import tqdm
 
-from sqair.data import frames, mot, moving_mnist, storage, tfrecords, video_files
+from sqair.data import digit_sequences, frames, mot, storage, tfrecords, video_files
 from sqair.data.publishing import staged_folder
 from sqair.errors import UserError
 
@@ -170,7 +170,7 @@ def _mapped(tracks, view, num_frames, frame_step, path):
         )
     tracks = tracks.every(frame_step)
     tracks = tracks._replace(boxes=view.boxes(tracks.boxes))
-    return tracks.where(moving_mnist.visible_share(tracks.boxes, view.size) > 0)
+    return tracks.where(digit_sequences.visible_share(tracks.boxes, view.size) > 0)
 
 
 def _check_length(name, num_frames, num_read, options):
@@ -224,7 +224,7 @@ class _Sources(NamedTuple):
         clip, layout = self.clips[clip], self.layout
         images = _read(self.spool, clip.offset, first, layout.seq_len, layout.image_shape)
         boxes = np.zeros((layout.seq_len, layout.max_objects, 4), np.float32)
-        labels = np.full(layout.max_objects, moving_mnist.NO_LABEL, np.int32)
+        labels = np.full(layout.max_objects, digit_sequences.NO_LABEL, np.int32)
         presence = np.zeros(layout.max_objects, np.uint8)
         if clip.tracks is not None:
             found, classes = mot.window(clip.tracks, first, layout.seq_len)
@@ -232,7 +232,7 @@ class _Sources(NamedTuple):
         return {
             "images": frames.remove_background(images, clip.background, self.framing),
             "boxes": boxes,
-            "visible": moving_mnist.visible_share(boxes, layout.image_shape[:2]),
+            "visible": digit_sequences.visible_share(boxes, layout.image_shape[:2]),
             "labels": labels,
             "presence": presence,
         }

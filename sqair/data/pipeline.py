@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Batches of sequences for TensorFlow, in an order that is a function of (seed, epoch)."""
 
+import copy
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -61,11 +62,23 @@ class SequenceDataset:
         """
         self._reader = storage.SplitReader(directory, split)
         self.num_sequences = self._reader.num_sequences
+        self._numbers = np.arange(self.num_sequences)  # of the records that are its sequences
         self.seq_len, self.image_shape, self.max_objects = self._reader.layout
 
     def mean_image(self):
         """`[H, W, C]` float32 in [0, 1], the mean over all frames of the split."""
         return self._reader.mean_image.copy()
+
+    def only(self, numbers):
+        """The same without other sequences than these: `numbers` are their places, a list of int or `[n]`."""
+        chosen = copy.copy(self)
+        chosen._numbers = self._numbers[numbers]
+        chosen.num_sequences = len(chosen._numbers)
+        return chosen
+
+    def labels(self):
+        """`[num_sequences, M]` int32 class of each object, -1 where there is none; all sequences are read for it."""
+        return self._reader.read_field("labels", self._numbers)
 
     def batches(self, batch_size, seed=None, start=0, repeat=True):
         """A `tf.data.Dataset` of batches.
@@ -95,7 +108,7 @@ class SequenceDataset:
         def read(batch):
             first = int(batch) * batch_size
             last = first + batch_size if end is None else min(first + batch_size, end)
-            return np.array(self._reader.read(order.sequences(first, last)), dtype=object)
+            return np.array(self._reader.read(self._numbers[order.sequences(first, last)]), dtype=object)
 
         def load(batch):
             records = tf.numpy_function(read, [batch], tf.string)

@@ -11,14 +11,14 @@ def totals(pixel_sum, boxes, visible, presence):
 
     Args:
         pixel_sum: `[H, W, C]` sum of all frames' uint8 pixels.
-        boxes: `[n, T, M, 4]` (y, x, h, w) in pixels.
+        boxes: `[n, T, M, 4]` (y, x, h, w) in pixels, without area where an object is not in the frame.
         visible: `[n, T, M]` share of each box on the canvas.
         presence: `[n, M]` 1 or 0.
 
     Returns:
         `[8]` float64, for `describe`.
     """
-    present = np.broadcast_to(presence[:, None].astype(bool), visible.shape)
+    present = presence[:, None].astype(bool) & np.all(boxes[..., 2:] > 0, axis=-1)
     height, width = boxes[present][:, 2:].sum(0, np.float64)
     visible_now = visible[present].astype(np.float64)
     counts = (visible_now == 0).sum(), (visible_now < 0.25).sum()

@@ -222,6 +222,19 @@ class SplitReader:
             records.append(record)
         return records
 
+    def read_field(self, name, numbers):
+        """One of `Layout.fields` of the records with these numbers: array `[len(numbers), ...]`."""
+        offset = 0
+        for field, dtype, shape in self.layout.fields:
+            if field == name:
+                break
+            offset += dtype.itemsize * int(np.prod(shape))
+        values = np.zeros((len(numbers), *shape), dtype)
+        for value, number in zip(values, numbers):
+            (record,) = self.read([number])
+            value[...] = np.frombuffer(zlib.decompress(record), dtype, value.size, offset).reshape(shape)
+        return values
+
     @staticmethod
     def _open_shard(path, entry):
         """File descriptor, and `[records, 2]` offset and length of each record."""

@@ -192,7 +192,7 @@ def _draw_frames(axes, panel):
         "\n".join([*panel.lines, panel.unit]) if len(panel.lines) == 1 else panel.unit, fontsize=9
     )
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-    _tidy(axes)
+    tidy(axes)
     if len(panel.lines) > 1:
         axes.legend(frameon=False, fontsize=8)
 
@@ -225,13 +225,14 @@ def _draw_training(axes, name, runs):
         )
     axes.set_xlabel("updates")
     axes.set_ylabel(", ".join(TITLES[name]), fontsize=9)
-    _tidy(axes)
+    tidy(axes)
     axes.set_xlim(left=0)
     highest = max(np.max([row[name] for row in rows]) for rows in runs.values())
     axes.set_ylim(top=1.0 if name == ACCURACY else highest + 0.05 * abs(highest))
 
 
-def _tidy(axes):
+def tidy(axes):
+    """A light grid, and no frame on the right and above."""
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
     axes.margins(x=0.02)

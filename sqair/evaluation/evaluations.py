@@ -67,12 +67,11 @@ def make_request(evaluator, checkpoint, parts, split, num_sequences=0, seq_len=0
             f" must be in memory together; set it to {settings.k_particles * parts}."
         )
     follows = data.max_objects and evaluator.n_steps and evaluator.bound.keeps_ids
-    sizes = repr((data.num_sequences, data.seq_len, data.image_shape))
     return Request(
         checkpoint=os.path.basename(checkpoint.path),
         step=checkpoint.step,
         weights=checkpoints.digest(checkpoint.values),
-        data=checkpoints.digest({sizes: data.mean_image()}),
+        data=digest_of(data),
         split=split,
         sequences=num_sequences or data.num_sequences,
         frames=seq_len or data.seq_len,
@@ -82,6 +81,11 @@ def make_request(evaluator, checkpoint, parts, split, num_sequences=0, seq_len=0
         scoring=SCORING,
         bound=evaluator.bound.name,
     )
+
+
+def digest_of(data):
+    """A short fingerprint of a `SequenceDataset`, by its sizes and its mean image: str."""
+    return checkpoints.digest({repr((data.num_sequences, data.seq_len, data.image_shape)): data.mean_image()})
 
 
 @contextlib.contextmanager

@@ -18,6 +18,7 @@ from sqair.training import checkpoints
 from sqair.training.diagnosis import Diagnosis
 from sqair.training.graph import NonFiniteError
 from sqair.training.reporting import BATCH, TRAIN, VALID, Console, Metrics, TensorBoard
+from sqair.training.times import Times
 
 ROLLING_SECONDS = 600.0
 FIGURE_SEQUENCES = 4
@@ -88,6 +89,7 @@ class _Session:
         last_step = None if checkpoint is None else checkpoint.step
         self._saved_step, self._saved_time = last_step, time.time()
         self._metrics = Metrics(run.metrics, graph.names, last_step)
+        self._times = Times(run.times, last_step)
         self._tensorboard = TensorBoard(run.events, last_step)
         _remove_figures_after(graph.step, run.figures)
         self._console = Console(settings.train_itr, graph.step)
@@ -105,6 +107,7 @@ class _Session:
             numbers = graph.update(with_numbers=due or self._console.wants_numbers)
             self._console.step(time.time() - begin, numbers)
             if due:
+                self._times.note(graph.step)
                 self._console.heartbeat(graph.step, numbers)
                 self._write(BATCH, numbers)
                 for symptom in self._diagnosis.add(numbers):
@@ -139,6 +142,8 @@ class _Session:
     def _between_updates(self):
         """Checkpoint, evaluation and figures, if the step asks for them and they are not there yet."""
         settings, step = self._settings, self._graph.step
+        if _is_due(step, settings.log_itr):
+            self._times.note(step)
         permanent = _is_due(step, settings.save_itr) or step == settings.train_itr
         if (permanent and step != self._saved_step) or time.time() - self._saved_time > ROLLING_SECONDS:
             self._save(rolling=not permanent)
@@ -202,6 +207,8 @@ class _Session:
         self._tensorboard.write(self._graph.step, source, numbers)
 
     def _save(self, rolling):
+        self._times.note(self._graph.step)
+        self._times.sync()
         self._metrics.sync()  # what precedes a checkpoint is there when it is resumed
         self._tensorboard.sync()
         self._graph.save(self._run.checkpoints, rolling)

@@ -6,6 +6,7 @@ run.json      sizes of the data; for each session: when, from which step, versio
 configs/      copies of both config files, to read
 checkpoints/  see `sqair.training.checkpoints`
 metrics.csv   every reported number
+times.csv     see `sqair.training.times`
 events/       the same for TensorBoard, a folder for each source
 figures/      pictures of validation sequences
 """
@@ -20,7 +21,7 @@ import time
 from sqair import config_files
 from sqair.errors import UserError
 from sqair.files import atomic_write, make_folder, sync, writing
-from sqair.training import provenance
+from sqair.training import provenance, times
 
 _LOCK = ".lock"
 
@@ -39,6 +40,7 @@ class Run:
         self.figures = os.path.join(folder, "figures")
         self.events = os.path.join(folder, "events")
         self.metrics = os.path.join(folder, "metrics.csv")
+        self.times = os.path.join(folder, times.NAME)
         with writing(folder):
             self._lock = open(os.path.join(folder, _LOCK), "a")  # noqa: SIM115  held until `close`
         try:

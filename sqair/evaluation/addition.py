@@ -1,0 +1,288 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The addition task: which sum do the two digits of a sequence have, told from frozen latents.
+
+A small classifier learns from the training sequences with two digits; those of the validation data test it.
+
+addition.json  what was found, one entry for each checkpoint and number of labelled sequences
+addition.csv   the same, a row for each entry
+
+Not in the paper: the features of all frames are concatenated, so that the classifier sees the whole sequence, as the
+label is the sequence's; a tenth of the labelled sequences is held out, and training ends when these are not classified
+better any more, with the weights that did best on them (the paper trains for 1e7 iterations).
+"""
+
+import csv
+import json
+import math
+import os
+import time
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from sqair.errors import UserError
+from sqair.evaluation.sum_classifier import NUM_SUMS, SumClassifier
+from sqair.files import atomic_write
+from sqair.training import checkpoints
+
+JSON, CSV = "addition.json", "addition.csv"
+NUM_DIGITS = 2  # of the sequences that are taken
+HELD_OUT_SHARE, LEAST_HELD_OUT = 0.1, 20  # of the labelled sequences
+LEAST_LABELLED = 2 * LEAST_HELD_OUT
+CHECK_EVERY = 200  # updates between looks at what is held out
+PATIENCE = 25  # looks without anything better, after which training ends
+
+
+class Examples(NamedTuple):
+    """Sequences to classify."""
+
+    features: Any  # [n, T * F] float32
+    sums: Any  # [n] int, 0 to 18
+
+    def between(self, first, last):
+        """Those from place `first` to `last - 1`."""
+        return Examples(*(field[first:last] for field in self))
+
+
+class Request(NamedTuple):
+    """What is asked; two that are equal give the same numbers on the same machine."""
+
+    checkpoint: str  # its name
+    step: int  # updates, None if it does not say
+    weights: str  # digest of its values
+    data: str  # digest of the data
+    frames: int
+    particles: int  # of which one is drawn by importance weight, to be classified
+    seed: int
+    labelled: int  # training sequences, those held out included
+    tested: int  # validation sequences
+
+
+class Stopping:
+    """Notes when something was best, and when it is time to end: there was nothing better for `patience` looks."""
+
+    def __init__(self, patience=PATIENCE):
+        self.best, self.best_step, self.looks_since = None, 0, 0
+        self._patience = patience
+
+    def is_better(self, step, accuracy, loss):
+        """Takes the next look, returns whether it is the best; of equal accuracy is better what has less loss."""
+        if not math.isfinite(loss):
+            raise UserError(f"The classifier's loss is {loss} at update {step}: the latents are not finite.")
+        better = self.best is None or (accuracy, -loss) > self.best
+        if better:
+            self.best, self.best_step = (accuracy, -loss), step
+        self.looks_since = 0 if better else self.looks_since + 1
+        return better
+
+    @property
+    def is_over(self):
+        """Whether to end."""
+        return self.looks_since >= self._patience
+
+
+def with_pairs(data):
+    """The sequences of a mapping of split -> `SequenceDataset` that have two digits, and their sums.
+
+    Returns:
+        Dict of split -> `SequenceDataset`, and dict of split -> `[n]` int.
+
+    Raises:
+        UserError: if there are none, or what is annotated are no digits.
+    """
+    chosen, sums = {}, {}
+    for split, dataset in data.items():
+        labels = dataset.labels()
+        numbers = np.flatnonzero((labels >= 0).sum(1) == NUM_DIGITS)
+        if len(numbers) < LEAST_LABELLED or labels.max() > (NUM_SUMS - 1) // NUM_DIGITS:
+            raise UserError(
+                f"The {split} data has {len(numbers)} sequences with {NUM_DIGITS} labelled digits, but {LEAST_LABELLED}"
+                " or more are needed, with labels up to 9; let `data_dir` be moving multi-MNIST."
+            )
+        chosen[split] = dataset.only(numbers)
+        sums[split] = np.where(labels[numbers] >= 0, labels[numbers], 0).sum(1)
+    return chosen, sums
+
+
+def make_requests(evaluator, checkpoint, labelled, tested=0):
+    """A `Request` for each number of labelled sequences.
+
+    Args:
+        evaluator: `sqair.evaluation.evaluator.Evaluator` whose data are as of `with_pairs`.
+        checkpoint: `Checkpoint` that it has loaded.
+        labelled: list of int; 0 stands for all there are.
+        tested: int, how many of the validation sequences, the first ones; 0: all.
+
+    Raises:
+        UserError: if there are not as many, or too few of them.
+    """
+    train, valid = evaluator.data["train"], evaluator.data["valid"]
+    if tested > valid.num_sequences:
+        raise UserError(
+            f"`num_sequences={tested}` is refused: {valid.num_sequences} have {NUM_DIGITS} digits."
+        )
+    for count in labelled:
+        if count and not LEAST_LABELLED <= count <= train.num_sequences:
+            raise UserError(
+                f"`labelled={count}` is refused: it takes {LEAST_LABELLED} to {train.num_sequences}, as many as there"
+                f" are training sequences with {NUM_DIGITS} digits."
+            )
+    sizes = repr((train.num_sequences, valid.num_sequences, train.seq_len, train.image_shape))
+    return [
+        Request(
+            checkpoint=os.path.basename(checkpoint.path),
+            step=checkpoint.step,
+            weights=checkpoints.digest(checkpoint.values),
+            data=checkpoints.digest({sizes: train.mean_image()}),
+            frames=train.seq_len,
+            particles=evaluator.settings.k_particles,
+            seed=evaluator.settings.seed,
+            labelled=count or train.num_sequences,
+            tested=tested or valid.num_sequences,
+        )
+        for count in labelled
+    ]
+
+
+class Additions:
+    """The results that a folder keeps."""
+
+    def __init__(self, folder):
+        """Takes the folder, which must exist."""
+        self._folder = folder
+
+    def entries(self):
+        """All that is known: list of dict, fields of `Request` and what was found.
+
+        Raises:
+            UserError: if the file is damaged.
+        """
+        path = os.path.join(self._folder, JSON)
+        if not os.path.exists(path):
+            return []
+        try:
+            with open(path) as file:
+                entries = json.load(file)["additions"]
+            for entry in entries:
+                _request_of(entry), float(entry["accuracy"]), float(entry["standard_error"])
+            return entries
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UserError(
+                f"{path} cannot be read as results of the addition task ({type(error).__name__}: {error}); move it"
+                " away to begin anew."
+            ) from None
+
+    def find(self, request):
+        """The entry of a request, None if there is none yet."""
+        return next((entry for entry in self.entries() if _request_of(entry) == request), None)
+
+    def add(self, entry):
+        """Writes both files anew with one entry more, which replaces that of the same request."""
+        others = [old for old in self.entries() if _request_of(old) != _request_of(entry)]
+        entries = sorted([*others, entry], key=lambda e: (e["step"] or 0, e["labelled"]))
+        with atomic_write(os.path.join(self._folder, JSON)) as file:
+            json.dump({"additions": entries}, file, indent=1)
+            file.write("\n")
+        with atomic_write(os.path.join(self._folder, CSV)) as file:
+            writer = csv.DictWriter(file, list(entry), lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(entries)
+
+
+def answer(evaluator, sums, requests, additions, progress, report=lambda entry: None):
+    """Carries requests out, except those that are known already; what was cut is lost up to the last entry.
+
+    Args:
+        evaluator: `Evaluator` whose data are as of `with_pairs`.
+        sums: dict of split -> `[n]` int, likewise.
+        requests: list of `Request`, of one checkpoint.
+        additions: `Additions` to look in and to add to.
+        progress: an object with `update(number of sequences)`, for the features; `num_sequences` tells how many.
+        report: callable that is given each entry when it is known.
+
+    Returns:
+        List of entries: dict of the request's fields, then accuracy and its standard error over the tested sequences,
+        accuracies on what was learnt from and what was held out, and at which update that was best, how many updates
+        were made and how many seconds they took.
+    """
+    missing = [request for request in requests if additions.find(request) is None]
+    examples = {}
+    for split, count in num_sequences(missing).items():
+        examples[split] = extract(evaluator, sums[split], split, count, progress)
+    entries = []
+    for request in requests:
+        entry = additions.find(request)
+        if entry is None:
+            labelled = examples["train"].between(0, request.labelled)
+            entry = dict(request._asdict(), **classify(labelled, examples["valid"], request.seed))
+            additions.add(entry)
+        report(entry)
+        entries.append(entry)
+    return entries
+
+
+def num_sequences(requests):
+    """Of how many sequences requests need the features: dict of split -> int, empty without requests."""
+    if not requests:
+        return {}
+    return {"train": max(r.labelled for r in requests), "valid": max(r.tested for r in requests)}
+
+
+def extract(evaluator, sums, split, count, progress):
+    """The first `count` sequences of a split as `Examples`; arguments as of `answer`."""
+    features = []
+    for batch in evaluator.features(split, count):
+        seq_len, batch_size, width = batch.features.shape
+        features.append(np.swapaxes(batch.features, 0, 1).reshape(batch_size, seq_len * width))
+        progress.update(batch_size)
+    return Examples(np.concatenate(features).astype(np.float32), sums[:count])
+
+
+def classify(labelled, tested, seed, patience=PATIENCE, check_every=CHECK_EVERY):
+    """Trains a classifier on `Examples`, the last of which are held out, and tests it on others.
+
+    Returns:
+        Dict, as of `answer`.
+    """
+    start = time.time()
+    count = len(labelled.sums)
+    num_learnt = count - max(int(HELD_OUT_SHARE * count), LEAST_HELD_OUT)
+    learnt, held_out = labelled.between(0, num_learnt), labelled.between(num_learnt, count)
+    classifier, stopping = SumClassifier(labelled.features.shape[1], seed), Stopping(patience)
+    updates = 0
+    while not stopping.is_over:
+        for _ in range(check_every):
+            classifier.update(*learnt)
+        updates += check_every
+        right, loss = classifier.test(*held_out)
+        if stopping.is_better(updates, float(right.mean()), loss):
+            classifier.keep()
+    classifier.restore()
+    accuracy, learnt_accuracy, held_out_accuracy = (
+        float(classifier.test(*examples)[0].mean()) for examples in (tested, learnt, held_out)
+    )
+    classifier.close()
+    return {
+        "accuracy": accuracy,
+        "standard_error": math.sqrt(accuracy * (1 - accuracy) / len(tested.sums)),
+        "learnt_accuracy": learnt_accuracy,
+        "held_out_accuracy": held_out_accuracy,
+        "best_update": stopping.best_step,
+        "updates": updates,
+        "seconds": round(time.time() - start, 1),
+    }
+
+
+def table(entries):
+    """Entries as text for a terminal."""
+    lines = [f"  {'labelled':>9}{'accuracy':>10}{'std. error':>12}{'learnt':>9}{'updates':>9}{'seconds':>9}"]
+    for entry in entries:
+        lines.append(
+            f"  {entry['labelled']:>9,}{entry['accuracy']:>10.4f}{entry['standard_error']:>12.4f}"
+            f"{entry['learnt_accuracy']:>9.4f}{entry['best_update']:>9,}{entry['seconds']:>9.0f}"
+        )
+    return "\n".join(lines)
+
+
+def _request_of(entry):
+    return Request(*(entry[name] for name in Request._fields))

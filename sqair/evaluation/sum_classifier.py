@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The classifier of the addition task: two hidden layers of 256 ELU, 19 outputs, Adam at TensorFlow's defaults."""
+
+import numpy as np
+
+from sqair.engine import initial_values
+from sqair.evaluation.evaluator import session_config
+from sqair.graph_mode import snt, tf
+
+NUM_SUMS = 19  # 0 to 18
+HIDDEN = (256, 256)
+BATCH_SIZE = 64  # not in the paper
+
+
+class SumClassifier:
+    """Tells the sum of digits from features, in a graph and session of its own."""
+
+    def __init__(self, num_features, seed=0, batch_size=BATCH_SIZE, num_threads=1):
+        """Builds the network; `seed` fixes its initial values and what is learnt from in which order."""
+        self._rng, self._batch_size = np.random.RandomState(seed), batch_size
+        self._order = np.zeros(0, int)
+        with tf.Graph().as_default():
+            tf.set_random_seed(seed)
+            self._features = tf.placeholder(tf.float32, [None, num_features], "features")
+            self._sums = tf.placeholder(tf.int32, [None], "sums")
+            with initial_values.keyed_by_name():
+                logits = snt.nets.MLP([*HIDDEN, NUM_SUMS], activation=tf.nn.elu)(self._features)
+            losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=self._sums, logits=logits)
+            self._loss = tf.reduce_mean(losses)
+            self._right = tf.equal(tf.argmax(logits, axis=-1, output_type=tf.int32), self._sums)
+            self._update = tf.train.AdamOptimizer().minimize(self._loss)
+            self._saved = [
+                tf.get_variable(f"saved_{i}", initializer=tf.zeros_like(variable), trainable=False)
+                for i, variable in enumerate(tf.trainable_variables())
+            ]
+            pairs = list(zip(tf.trainable_variables(), self._saved))
+            self._keep = tf.group([tf.assign(saved, variable) for variable, saved in pairs])
+            self._restore = tf.group([tf.assign(variable, saved) for variable, saved in pairs])
+            self._session = tf.Session(config=session_config(num_threads))
+            self._session.run(tf.global_variables_initializer())
+
+    def update(self, features, sums):
+        """One update with the next batch of `[n, D]` and `[n]`, the same every time, in random order."""
+        while len(self._order) < self._batch_size:
+            self._order = np.append(self._order, self._rng.permutation(len(sums)))
+        batch, self._order = self._order[: self._batch_size], self._order[self._batch_size :]
+        self._session.run(self._update, {self._features: features[batch], self._sums: sums[batch]})
+
+    def test(self, features, sums):
+        """Which of examples are classified right, `[n]` bool, and the mean cross-entropy in nats."""
+        return self._session.run([self._right, self._loss], {self._features: features, self._sums: sums})
+
+    def keep(self):
+        """Notes the weights as they are."""
+        self._session.run(self._keep)
+
+    def restore(self):
+        """Goes back to the weights that were noted."""
+        self._session.run(self._restore)
+
+    def close(self):
+        """Frees the session."""
+        self._session.close()

@@ -1,0 +1,220 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Systems of the table, with programs that are pretended: what these leave in folders is made by hand."""
+
+import json
+import os
+import re
+
+import numpy as np
+import pytest
+
+from sqair.data import mnist, moving_mnist
+from sqair.data.pipeline import SequenceDataset
+from sqair.errors import UserError
+from sqair.evaluation import addition, evaluations
+from sqair.training import checkpoints
+from sqair.verification import reproduction
+from sqair.verification.paper_table import Number
+from sqair.verification.training_legs import OPEN_END
+
+HOURS = 0.01
+T, NUM_VALID = 2, 6
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory):
+    folder = str(tmp_path_factory.mktemp("data") / "set")
+    options = moving_mnist.Options(canvas_size=(30, 30), digit_scale=0.4, seq_len=T)
+    moving_mnist.create(folder, mnist.load_bundle(), options, 10, NUM_VALID, num_workers=1)
+    return folder
+
+
+def save(folder, step, train_itr, seconds):
+    """What a training leaves."""
+    os.makedirs(os.path.join(folder, "checkpoints"), exist_ok=True)
+    values = {"weight": np.full(2, float(step), np.float32)}
+    checkpoints.write(os.path.join(folder, "checkpoints", f"model-{step}"), values)
+    with open(os.path.join(folder, "flags.json"), "w") as file:
+        json.dump({"train_itr": train_itr}, file)
+    with open(os.path.join(folder, "times.csv"), "a") as file:
+        if step == 10:
+            file.write("step,seconds\n0,0\n5,6\n")
+        file.write(f"{step},{seconds}\n")
+    with open(os.path.join(folder, "metrics.csv"), "w") as file:
+        file.write(
+            f"step,source,normalised_iwae,seq_len\n5,valid,3.0,1\n10,batch,4.0,{T}\n10,valid,5.0,{T}\n"
+        )
+
+
+class Programs:
+    """Pretends to run scripts: notes their flags, and leaves what they would."""
+
+    def __init__(self, plan, name):
+        self.calls, self._plan, self._name = [], plan, name
+        self._folder = os.path.join(plan.results_dir, name, "1")
+        self.legs = 0
+
+    def __call__(self, command, log, is_over=lambda: False):
+        words = dict(re.fullmatch("--(\\w+)=(.*)", word).groups() for word in command[2:])
+        script = os.path.basename(command[1])
+        self.calls.append((script, words))
+        with open(log, "a") as file:
+            file.write(f"{script}\n")
+        return getattr(self, script[: -len(".py")])(words, is_over)
+
+    def train(self, words, is_over):
+        self.legs += 1
+        if self.legs == 1:
+            assert not is_over()
+            save(self._folder, 10, OPEN_END, 16.0)  # cut before the first leg's 24 seconds
+            return 143
+        if self.legs == 2:
+            assert not is_over()
+            save(self._folder, 20, OPEN_END, 26.0)
+            assert is_over()
+            return 143
+        save(self._folder, int(words["train_itr"]), int(words["train_itr"]), 35.0)
+        return 0
+
+    def evaluate(self, words, _):
+        data = SequenceDataset(self._plan.data_dir, "valid")
+        checkpoint = checkpoints.of_run_or_path(words["run"])
+        request = evaluations.Request(
+            "model", checkpoint.step, checkpoints.digest(checkpoint.values), evaluations.digest_of(data), "valid",
+            int(words["num_sequences"]) or NUM_VALID, T, int(words["k_particles"]), 0, 0, 1,
+            "fivo" if "vrnn" in self._name else "iwae",
+        )  # fmt: skip
+        estimate = dict(mean=-5.0 * int(words["k_particles"]), standard_error=0.25, by_frame=[0.0] * T)
+        names = ("normalised_iwae", "normalised_vae", "data_ll", "kl", "mse", "ess", "num_steps")
+        names += ("num_disc_steps", "num_prop_steps", "num_step_acc", "visible_step_acc")
+        entry = dict(request._asdict(), estimates=dict.fromkeys(names, estimate), objects=None)
+        evaluations.Evaluations(words["output"]).add(entry)
+        return 0
+
+    def train_addition(self, words, _):
+        checkpoint = checkpoints.of_run_or_path(words["run"])
+        for labelled, accuracy in ((100, 0.5), (300, 0.75)):
+            request = addition.Request(
+                "model", checkpoint.step, checkpoints.digest(checkpoint.values), "", T, 5, 0, labelled, 48
+            )
+            entry = dict(request._asdict(), accuracy=accuracy, standard_error=0.0625)
+            addition.Additions(words["output"]).add(entry)
+        return 0
+
+
+def plan_in(tmp_path, data_dir, **changes):
+    plan = reproduction.Plan(data_dir, str(tmp_path / "table"), "", HOURS, many_sequences=3)
+    return plan._replace(**changes)
+
+
+def bring_to_the_end(subject):
+    subject.train()
+    subject.evaluate_few()
+    subject.evaluate_many()
+    subject.add()
+
+
+def test_a_system_is_trained_in_legs_then_measured_and_all_of_it_once(tmp_path, data_dir):
+    plan = plan_in(tmp_path, data_dir)
+    programs, seen = Programs(plan, "mlp_vrnn"), []
+    subject = reproduction.Subject("mlp_vrnn", plan, programs)
+    assert subject.measured() is None and subject.curve() == ([], []) and subject.additions() == []
+    subject.train(seen.append)
+    subject.evaluate_few()
+    subject.evaluate_many()
+    subject.add()
+    scripts = ["train.py"] * 3 + ["evaluate.py"] * 2 + ["train_addition.py"]
+    assert [script for script, _ in programs.calls] == scripts
+    new, again, falling, few, many, adding = (words for _, words in programs.calls)
+    folder = os.path.join(plan.results_dir, "mlp_vrnn", "1")
+    assert (new["model_config"], new["train_itr"], new["seq_len"]) == (
+        "mlp_vrnn_model.py",
+        str(OPEN_END),
+        "3",
+    )
+    assert new["eval_on_train"] == "false"
+    assert again == {"resume_run": folder}
+    # From 6 to 26 seconds 15 updates, and 10 seconds are left.
+    assert falling == {"resume_run": folder, "train_itr": str(20 + 8), "decay_from": "20"}
+    assert (few["k_particles"], few["num_sequences"]) == ("5", "0") and "particles_at_once" not in few
+    assert (many["k_particles"], many["num_sequences"], many["particles_at_once"]) == ("1000", "3", "1000")
+    assert adding["labelled"] == "100,300,1000,3000,10000,all"
+    assert seen[-1] == pytest.approx(26 / 3600)
+
+    measured = subject.measured()
+    assert measured.hours == pytest.approx(35 / 3600) and measured.updates == 28
+    assert measured.numbers == dict(
+        bound=Number(-5000.0 * T, 0.25 * T), bound_few=Number(-25.0 * T, 0.25 * T), data_ll=Number(-5000.0 * T, 0.5),
+        kl=Number(-5000.0 * T, 0.5), counting=Number(-25.0, 0.25), addition=Number(0.75, 0.0625),
+    )  # fmt: skip
+    assert subject.curve() == ([pytest.approx(16 / 3600)], [5.0])
+
+    del programs.calls[:]
+    bring_to_the_end(reproduction.Subject("mlp_vrnn", plan, programs))
+    assert [script for script, _ in programs.calls] == [
+        "train_addition.py"
+    ]  # which knows itself what is known
+
+
+def test_what_models_with_objects_need_is_asked_for(tmp_path, data_dir):
+    plan = plan_in(tmp_path, data_dir, tiny=True)
+    for name, seq_len in (("mlp_sqair", "3"), ("mlp_air", "0")):
+        programs = Programs(plan, name)
+        bring_to_the_end(reproduction.Subject(name, plan, programs))
+        assert programs.calls[0][1]["seq_len"] == seq_len and programs.calls[0][1]["n_units"] == "1"
+        assert "particles_at_once" not in programs.calls[4][1]
+
+
+def test_a_model_that_comes_along_is_not_trained_and_its_evaluations_count(tmp_path, data_dir):
+    plan = plan_in(tmp_path, data_dir, models_dir=str(tmp_path / "models"))
+    folder = os.path.join(plan.models_dir, "mlp_sqair")
+    save(folder, 40, 50, 0.0)
+    os.remove(os.path.join(folder, "times.csv"))
+    os.remove(os.path.join(folder, "metrics.csv"))
+    programs = Programs(plan, "mlp_sqair")
+    programs.evaluate(dict(run=folder, output=folder, num_sequences="0", k_particles="5"), None)
+    before = sorted(os.listdir(folder))
+    subject = reproduction.Subject("mlp_sqair", plan, programs)
+    bring_to_the_end(subject)
+    assert [script for script, _ in programs.calls] == ["evaluate.py", "train_addition.py"]
+    assert programs.calls[0][1]["k_particles"] == "1000"
+    assert sorted(os.listdir(folder)) == before
+    measured = subject.measured()
+    assert (measured.hours, measured.updates) == (8.0, 40) and "by its card" in measured.hours_from
+    assert set(measured.numbers) == {"bound", "bound_few", "data_ll", "kl", "counting", "addition"}
+    assert subject.curve() == ([8.0], [-25.0])
+
+
+def test_evaluations_of_other_weights_or_numbers_do_not_count(tmp_path, data_dir):
+    plan = plan_in(tmp_path, data_dir)
+    programs = Programs(plan, "mlp_air")
+    subject = reproduction.Subject("mlp_air", plan, programs)
+    bring_to_the_end(subject)
+    assert subject.evaluation(5, 0) is not None and subject.evaluation(5, NUM_VALID) is not None
+    assert subject.evaluation(5, 2) is None and subject.evaluation(4, 0) is None
+    save(subject.folder, 99, 99, 60.0)
+    assert subject.evaluation(5, 0) is None and subject.additions() == []
+
+
+def test_a_training_that_fails_or_does_not_get_on_is_named(tmp_path, data_dir):
+    plan = plan_in(tmp_path, data_dir)
+
+    def failing(command, log, is_over):
+        with open(log, "a") as file:
+            file.write("The loss is not finite.\n")
+        return 2
+
+    with pytest.raises(UserError, match="ended with status 2: The loss is not finite."):
+        reproduction.Subject("mlp_air", plan, failing).train()
+    with pytest.raises(UserError, match="does not get on"):
+        reproduction.Subject("mlp_air", plan, lambda *_: 0).train()
+
+
+def test_systems_that_there_are_not_are_refused(tmp_path, data_dir):
+    plan = plan_in(tmp_path, data_dir)
+    assert [s.name for s in reproduction.subjects(["mlp_air", "mlp_sqair", "mlp_air"], plan)] == [
+        "mlp_air",
+        "mlp_sqair",
+    ]
+    with pytest.raises(UserError, match="`systems=mlp_rnn` is refused: there are mlp_sqair, "):
+        reproduction.subjects(["mlp_rnn"], plan)

@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The classifier beside one in float64 NumPy, with the gradient by hand."""
+
+import numpy as np
+
+from sqair.evaluation import sum_classifier
+from sqair.evaluation.sum_classifier import SumClassifier
+
+
+def weights_of(classifier):
+    with classifier._session.graph.as_default():
+        variables = sum_classifier.tf.trainable_variables()
+    return [value.astype(np.float64) for value in classifier._session.run(variables)]
+
+
+def slow_gradients(weights, features, sums):
+    """Which are right, the mean cross-entropy, and its gradients; `weights` are w, b of each layer in turn."""
+    layers = list(zip(weights[::2], weights[1::2]))
+    inputs, x = [], features.astype(np.float64)
+    for number, (w, b) in enumerate(layers):
+        inputs.append(x)
+        x = x @ w + b
+        if number < len(layers) - 1:
+            x = np.where(x > 0, x, np.expm1(x))
+    log_probs = x - np.log(np.exp(x).sum(1, keepdims=True))
+    right, loss = x.argmax(1) == sums, -log_probs[np.arange(len(sums)), sums].mean()
+    d = (np.exp(log_probs) - np.eye(x.shape[1])[sums]) / len(sums)
+    gradients = []
+    for x, (w, _) in zip(inputs[::-1], layers[::-1]):
+        gradients = [x.T @ d, d.sum(0)] + gradients
+        d = (d @ w.T) * np.where(x > 0, 1, x + 1)  # ELU's derivative by its value
+    return right, loss, gradients
+
+
+def data(n=70, width=6):
+    rng = np.random.RandomState(0)
+    return rng.normal(size=(n, width)).astype(np.float32), rng.randint(19, size=n)
+
+
+def test_outputs_and_updates_agree_with_the_slow_ones():
+    features, sums = data()
+    classifier = SumClassifier(6, seed=3, batch_size=70)
+    weights = weights_of(classifier)
+    assert [value.shape for value in weights] == [(6, 256), (256,), (256, 256), (256,), (256, 19), (19,)]
+    first = [np.zeros_like(w) for w in weights]
+    second = [np.zeros_like(w) for w in weights]
+    for step in range(1, 4):
+        right, loss, gradients = slow_gradients(weights, features, sums)
+        found_right, found_loss = classifier.test(features, sums)
+        np.testing.assert_array_equal(found_right, right)
+        np.testing.assert_allclose(found_loss, loss, rtol=1e-4)
+        for i, gradient in enumerate(gradients):
+            first[i] += 0.1 * (gradient - first[i])
+            second[i] += 0.001 * (gradient**2 - second[i])
+            rate = 1e-3 * np.sqrt(1 - 0.999**step) / (1 - 0.9**step)
+            weights[i] = weights[i] - rate * first[i] / (np.sqrt(second[i]) + 1e-8)
+        classifier.update(features, sums)
+        for found, wanted in zip(weights_of(classifier), weights):
+            # Adam divides by the gradient's size, which makes much of the rounding of a gradient that is next to none.
+            assert np.mean(np.abs(found - wanted) > 2e-5) < 0.01
+    classifier.close()
+
+
+def test_every_example_is_learnt_from_as_often_and_the_seed_fixes_the_order(monkeypatch):
+    features, sums = np.arange(10.0).reshape(10, 1), np.arange(10)
+    orders = []
+    for seed in (1, 1, 2):
+        classifier, seen = SumClassifier(1, seed, batch_size=4), []
+        run = classifier._session.run
+
+        def record(fetches, feed=None, run=run, seen=seen, classifier=classifier):
+            seen.extend(feed[classifier._sums].tolist())
+            return run(fetches, feed)
+
+        monkeypatch.setattr(classifier._session, "run", record)
+        for _ in range(5):
+            classifier.update(features, sums)
+        assert sorted(seen[:10]) == sorted(seen[10:]) == list(range(10)) and seen[:10] != seen[10:]
+        orders.append(seen)
+        classifier.close()
+    assert orders[0] == orders[1] != orders[2]
+
+
+def test_the_seed_fixes_initial_values():
+    found = []
+    for seed in (1, 1, 2):
+        classifier = SumClassifier(3, seed)
+        found.append(weights_of(classifier)[0])
+        classifier.close()
+    np.testing.assert_array_equal(found[0], found[1])
+    assert np.abs(found[0] - found[2]).max() > 0
+
+
+def test_weights_that_were_kept_come_back():
+    features, sums = data()
+    classifier = SumClassifier(6)
+    classifier.update(features, sums)
+    classifier.keep()
+    kept = weights_of(classifier)
+    for _ in range(3):
+        classifier.update(features, sums)
+    assert np.abs(weights_of(classifier)[0] - kept[0]).max() > 0
+    classifier.restore()
+    for found, wanted in zip(weights_of(classifier), kept):
+        np.testing.assert_array_equal(found, wanted)
+    classifier.close()
