@@ -141,7 +141,7 @@ def join():
 def _horovod():
     if TF2:
         raise UserError(
-            "`distributed` needs TensorFlow 1.15: Horovod 0.28.1, which it uses, does not build against 2.x."
+            "`distributed` needs TensorFlow 1.15: Horovod 0.28.1, which it uses, does not build against 2.21."
         )
     try:
         os.environ.setdefault("HOROVOD_LOG_LEVEL", "fatal")  # what it would say is raised as an error, too
