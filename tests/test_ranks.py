@@ -200,11 +200,19 @@ horovod = [
 HOROVODRUN = [sys.executable, "-m", "horovod.runner.launch", "-np", "2"]
 
 
+def environment():
+    return {**os.environ, "PYTHONPATH": os.pathsep.join((ROOT, TESTS)), "CUDA_VISIBLE_DEVICES": ""}
+
+
+def output_of(*command):
+    """What one process writes that ends well."""
+    return subprocess.check_output(command, env=environment(), text=True)
+
+
 def started(*command):
     """Two ranks of a command; their lines begin with [rank]<stream>."""
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join((ROOT, TESTS)), "CUDA_VISIBLE_DEVICES": ""}
     pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True)
-    return subprocess.Popen([*HOROVODRUN, *command], env=environment, **pipes)
+    return subprocess.Popen([*HOROVODRUN, *command], env=environment(), **pipes)
 
 
 def lines_of(output, rank):
@@ -267,7 +275,7 @@ class TestHorovod:
         """Two with 8 sequences each as one with 16, for 20 updates, to float32's precision; rank 0 alone writes."""
         sizes = "--n_units=1 --n_what=3 --glimpse_size=5 --seq_len=2 --stage_itr=8 --batch_size=16".split()
         more = "--train_itr=20 --learning_rate=1e-4 --disc_step_bias=3 --log_itr=10 --clip_norm=100".split()
-        subprocess.check_call(command(*sizes, *more, stub=False, name="one"), stdout=subprocess.DEVNULL)
+        output_of(*command(*sizes, *more, stub=False, name="one"))
         process = started(*command(*sizes, *more, "--distributed", stub=False, name="two"))
         output, errors = process.communicate()
         assert (process.returncode, errors) == (0, "")
@@ -299,7 +307,7 @@ class TestHorovod:
             *self.stub[:2],
             f"--train_itr={step + 2}",
         ]
-        assert f"at step {step}" in subprocess.check_output(again, text=True)
+        assert f"at step {step}" in output_of(*again)
         process = started(*again[:-1], f"--train_itr={step + 4}", "--distributed")
         _, errors = process.communicate()
         assert (process.returncode, errors) == (0, "")
