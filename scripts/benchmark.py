@@ -9,6 +9,7 @@ before and after each step. Sequences are made from the digits that come with th
 each record of --json, is one configuration:
 
   step s    seconds of a step: median (fastest-slowest) of all steps; a step of training is an update
+  R         processes that share a batch, with --num_threads each; memory and times are those of the first
   unit s    seconds of the unit, median
   units     seconds of a step divided by those of the units next to it, median
   objects   mean number of objects per frame and particle, which is what the cost depends on
@@ -51,6 +52,9 @@ flags.DEFINE_list("batch_size", ["32"], "Numbers of sequences B.")
 flags.DEFINE_list("k_particles", ["5"], "Numbers of particles K; training takes at least 2.")
 flags.DEFINE_list("n_steps_per_image", ["3"], "Numbers of object slots N.")
 flags.DEFINE_list("n_units", ["8"], "Hidden units, in multiples of 32.")
+flags.DEFINE_list(
+    "ranks", ["1"], "Processes that share each batch of a training; more than one are started by horovodrun."
+)
 flags.DEFINE_float(
     "disc_step_bias",
     1.0,
@@ -74,13 +78,15 @@ flags.DEFINE_integer("num_threads", 0, "Threads of TensorFlow; 0: all cores.", l
 flags.DEFINE_string("json", None, "File to write the list of records to.")
 
 DOUBLED = ("seq_len", "batch_size", "k_particles", "n_steps_per_image")
-SWEPT = (*DOUBLED, "n_units")
+SWEPT = (*DOUBLED, "n_units", "ranks")
+RANK_0 = "[0]"  # begins its lines where horovodrun passes them on
 HEADER = (
-    "kind    T   B  K  N  units |  step s (min-max)      unit s  units | objects | build s  first s  nodes  peak MB"
+    "kind    T   B  K  N  units  R |  step s (min-max)      unit s  units | objects | build s  first s  nodes  peak MB"
     "  share  model"
 )
 ROW = (
-    "{kind:5} {seq_len:3} {batch_size:3} {k_particles:2} {n_steps_per_image:2} {n_units:6} | {step_seconds:7.3f} "
+    "{kind:5} {seq_len:3} {batch_size:3} {k_particles:2} {n_steps_per_image:2} {n_units:6} {ranks:2} | "
+    "{step_seconds:7.3f} "
     "({step_seconds_min:.3f}-{step_seconds_max:.3f}) {unit_seconds:7.3f} {units:6.2f} | {objects_per_frame:7.2f} | "
     "{build_seconds:7.1f} {first_step_seconds:8.1f} {graph_nodes:6} {megabytes:8.0f} {share:>6}  {model_config}"
 )
@@ -129,6 +135,10 @@ def chosen(flags):
             "--k_particles=1 is refused: training compares each particle with the others; use at least 2, or "
             "--kind=eval."
         )
+    if "eval" in kinds and max(size[SWEPT.index("ranks")] for size in sizes) > 1:
+        raise UserError(
+            f"--ranks={','.join(flags.ranks)} is refused: evaluation is of one; use --kind=train."
+        )
     first, doubled = sizes[0], []
     if flags.scaling:
         doubled = [first[:i] + (2 * first[i],) + first[i + 1 :] for i in range(len(DOUBLED))]
@@ -171,6 +181,15 @@ def measure_in_new_process(configuration, folder):
     """One measurement: a dict from `benchmarking.measure`."""
     arguments = json.dumps({"c": configuration, "folder": folder, "began": time.time()})
     command = [sys.executable, "-m", "sqair.verification.benchmark", arguments]
+    if configuration["ranks"] > 1:
+        command = [
+            sys.executable,
+            "-m",
+            "horovod.runner.launch",
+            "-np",
+            str(configuration["ranks"]),
+            *command,
+        ]
     root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     streams = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True)
     process = subprocess.Popen(command, cwd=root, env={**os.environ, "TMPDIR": folder}, **streams)
@@ -181,10 +200,12 @@ def measure_in_new_process(configuration, folder):
         process.wait()
     if process.returncode:
         lines = errors.strip().splitlines() or ["no message"]
+        lines = [line for line in lines if line.startswith(RANK_0)] or lines
         reason = ([line for line in lines if "Error" in line] or lines)[-1].strip().rstrip(".")
         shown = ", ".join(f"{name}={value}" for name, value in configuration.items())
         raise UserError(f"The measurement of {shown} ended with status {process.returncode}: {reason}.")
-    return json.loads(output.splitlines()[-1])
+    (answer,) = [line for line in output.splitlines() if line.startswith(("{", f"{RANK_0}<stdout>:{{"))]
+    return json.loads(answer[answer.index("{") :])
 
 
 def growth(name, once, twice):

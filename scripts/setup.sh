@@ -4,6 +4,7 @@
 #
 #   scripts/setup.sh                 make or update .venv: Python 3.7, TensorFlow 1.15
 #   scripts/setup.sh --tf2           make or update .venv-tf2: Python 3.10 to 3.12, TensorFlow 2; also with SQAIR_TF=2
+#   scripts/setup.sh --horovod       the same, and build Horovod into .venv, for training on several processes
 #   scripts/setup.sh --find-python   print the Python that would be used, and nothing else
 #
 # PYTHON=/path/to/python is tried before any other interpreter. Exits with 2 where there is none.
@@ -14,11 +15,13 @@ fail() { printf '%s\n' "$1" >&2; exit 2; }
 
 TF=${SQAIR_TF:-1}
 FIND=
+HOROVOD=
 for argument; do
   case $argument in
     --tf2) TF=2 ;;
+    --horovod) HOROVOD=1 ;;
     --find-python) FIND=1 ;;
-    *) fail "scripts/setup.sh takes --tf2 and --find-python, not '$argument'." ;;
+    *) fail "scripts/setup.sh takes --tf2, --horovod and --find-python, not '$argument'." ;;
   esac
 done
 TF2_VERSIONS="3.12 3.11 3.10"  # the first that is there
@@ -31,6 +34,7 @@ case $TF in
 esac
 STAMP=$VENV/.set-up      # what was installed, where; written last
 UNFINISHED=$VENV/.unfinished  # there while pip is at work: the environment is not to be trusted
+WITH_HOROVOD=$VENV/.with-horovod  # what of it was built, against what; written last
 LOG=$VENV/setup.log
 LOCK=$VENV.lock
 : "${HOME:=/}"
@@ -160,33 +164,74 @@ lock() {
   printf '%s\n' $$ >"$LOCK/pid"
 }
 
+HOROVOD_TOOLS="cmake==3.31.6 PyYAML==6.0.1 psutil==7.2.2"  # what it is built with, and what it needs
+HOROVOD_VERSION=0.28.1
+
+can_build_horovod() {
+  local tool
+  if [ "$TF" = 2 ]; then
+    fail "--horovod is refused with TensorFlow 2: Horovod $HOROVOD_VERSION does not build against 2.21."
+  fi
+  for tool in g++ make; do
+    command -v "$tool" >/dev/null 2>&1 ||
+      fail "Horovod is compiled, and there is no $tool: get g++ and make with your system's packages (as in apt-get install g++ make), then run this again."
+  done
+}
+
+# With Gloo, which needs no MPI; HOROVOD_GPU_OPERATIONS=NCCL in the environment lets GPUs exchange by themselves.
+build_horovod() {
+  printf 'Building Horovod %s against TensorFlow (5 to 15 minutes on 2 cores).\n' "$HOROVOD_VERSION"
+  rm -f "$WITH_HOROVOD"
+  : >"$LOG"
+  pip_install $HOROVOD_TOOLS
+  export HOROVOD_WITH_TENSORFLOW=1 HOROVOD_WITHOUT_PYTORCH=1 HOROVOD_WITHOUT_MXNET=1 HOROVOD_WITH_GLOO=1
+  export HOROVOD_WITHOUT_MPI=1 MAKEFLAGS=${MAKEFLAGS:--j2}
+  # Neither isolated from TensorFlow nor from a cache, where one that was built against another may be.
+  PATH=$PWD/$VENV/bin:$PATH pip_install --no-build-isolation --no-deps --no-cache-dir --force-reinstall \
+    --no-binary=horovod "horovod==$HOROVOD_VERSION"
+  TF_CPP_MIN_LOG_LEVEL=3 "$VENV/bin/python" -c 'import sqair.graph_mode, horovod.tensorflow' >>"$LOG" 2>&1 ||
+    { tail -n 5 "$LOG" >&2; fail "Horovod was built and does not import (the reason is above)."; }
+  with_horovod >"$WITH_HOROVOD"
+}
+
+with_horovod() { printf "%s %s %s " "$PWD" "$HOROVOD_VERSION" "$HOROVOD_TOOLS" && cat requirements.txt | cksum; }
+
+has_horovod() { [ -z "$HOROVOD" ] || { [ -r "$WITH_HOROVOD" ] && [ "$(cat "$WITH_HOROVOD")" = "$(with_horovod)" ]; }; }
+
 wanted() { printf "%s " "$PWD" && cat scripts/setup.sh $REQUIREMENTS | cksum; }
 
 up_to_date() {
   [ ! -e "$UNFINISHED" ] && [ -r "$STAMP" ] && [ "$(cat "$STAMP")" = "$(wanted)" ] && [ -x "$VENV/bin/python" ]
 }
 
+# All that the requirements list, into an environment that is made if there is none to trust.
+set_up() {
+  if [ -e "$UNFINISHED" ] || ! resolve "$VENV/bin/python" $VERSIONS >/dev/null || ! "$VENV/bin/python" -m pip --version >/dev/null 2>&1; then
+    make_venv
+  fi
+  touch "$UNFINISHED"
+  : >"$LOG"
+  printf 'Installing what %s and %s list (some minutes: TensorFlow alone is 400 MB).\n' $REQUIREMENTS
+  pip_install $TOOLS
+  pip_install -r ${REQUIREMENTS/ / -r }
+  if [ "$TF" = 2 ]; then pip_install --no-deps dm-sonnet==1.36; fi  # it asks for packages of TensorFlow 1
+  pip_install --no-deps --no-build-isolation -e .
+  # Also builds matplotlib's list of fonts, which would be announced at the first figure otherwise.
+  TF_CPP_MIN_LOG_LEVEL=3 "$VENV/bin/python" -c 'import matplotlib.font_manager, sqair.graph_mode' >>"$LOG" 2>&1 ||
+    { tail -n 5 "$LOG" >&2; fail "Set-up failed: the installed packages do not import (the reason is above)."; }
+  wanted >"$STAMP"
+  rm -f "$UNFINISHED"
+}
+
 if [ -n "$FIND" ]; then
   find_python || no_python
   exit 0
 fi
-if up_to_date; then exit 0; fi
+if up_to_date && has_horovod; then exit 0; fi
+if ! has_horovod; then can_build_horovod; fi
 lock
-if up_to_date; then exit 0; fi
+if up_to_date && has_horovod; then exit 0; fi
 started=$SECONDS
-if [ -e "$UNFINISHED" ] || ! resolve "$VENV/bin/python" $VERSIONS >/dev/null || ! "$VENV/bin/python" -m pip --version >/dev/null 2>&1; then
-  make_venv
-fi
-touch "$UNFINISHED"
-: >"$LOG"
-printf 'Installing what %s and %s list (some minutes: TensorFlow alone is 400 MB).\n' $REQUIREMENTS
-pip_install $TOOLS
-pip_install -r ${REQUIREMENTS/ / -r }
-if [ "$TF" = 2 ]; then pip_install --no-deps dm-sonnet==1.36; fi  # it asks for packages of TensorFlow 1
-pip_install --no-deps --no-build-isolation -e .
-# Also builds matplotlib's list of fonts, which would be announced at the first figure otherwise.
-TF_CPP_MIN_LOG_LEVEL=3 "$VENV/bin/python" -c 'import matplotlib.font_manager, sqair.graph_mode' >>"$LOG" 2>&1 ||
-  { tail -n 5 "$LOG" >&2; fail "Set-up failed: the installed packages do not import (the reason is above)."; }
-wanted >"$STAMP"
-rm -f "$UNFINISHED"
+if ! up_to_date; then set_up; fi
+if ! has_horovod; then build_horovod; fi
 printf 'Set-up is complete after %d s.\n' $((SECONDS - started))

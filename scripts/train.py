@@ -7,8 +7,12 @@ A resumed run takes its flags from its folder; those given again may change lear
 train_itr, the intervals and what is evaluated, and nothing else; config files that do not come with the package
 have to be named again. Wrong flags, numbers that are not finite and
 files that cannot be written end with one sentence and exit status 2.
+
+Several processes, on one machine or more, share each batch after horovodrun -np 2 .venv/bin/python scripts/train.py
+--distributed (docs/scaling.md); any number of them goes on with what any other number began.
 """
 
+import json
 import os
 import sys
 
@@ -23,7 +27,9 @@ from sqair.training.settings import DECAYS, ESTIMATORS, OPTIMISERS, Settings, fr
 
 CONFIG_FLAGS = ("data_config", "model_config")
 # Flags that say where a run is and how it is started; they are not part of it.
-RUN_FLAGS = ("results_dir", "run_name", "resume", "resume_run", "test_run", "gpu", *CONFIG_FLAGS)
+RUN_FLAGS = ("results_dir", "run_name", "resume", "resume_run", "test_run", "gpu", "distributed")
+RUN_FLAGS += CONFIG_FLAGS
+OF_A_RANK = ("data_dir", "num_threads", "debug")  # flags that may differ between processes of a run
 CHANGEABLE = ("learning_rate", "clip_norm", "seed", "train_itr", "report_loss_every", "log_itr", "fig_itr")
 CHANGEABLE += ("decay", "decay_from", "warmup_itr")
 CHANGEABLE += ("save_itr", "eval_on_train", "eval_size_fraction", "log_at_start", "num_threads", "debug")
@@ -50,11 +56,14 @@ with cli.group("Run"):
     flags.DEFINE_string("resume_run", "", "Continue this run instead of the last: its number, or its folder.")
     flags.DEFINE_boolean("test_run", False, "A run of a few iterations with everything switched on.")
     flags.DEFINE_string("gpu", "0", "The CUDA devices to use, by number with commas between; -1 for none.")
+    flags.DEFINE_boolean(
+        "distributed", False, "Share each batch with the other processes that horovodrun started."
+    )
     flags.DEFINE_boolean("debug", False, "Check all that the model returns for numbers that are not finite.")
     define("num_threads", "Threads of TensorFlow; 0: all cores. On one thread a run repeats bit for bit.")
 with cli.group("Training"):
     define("train_itr", "Updates to train for.")
-    define("batch_size", "Sequences in a batch.")
+    define("batch_size", "Sequences in a batch, which all processes together compute.")
     define("k_particles", "Samples per sequence that the bound averages over; more tighten it and cost time.")
     define("seq_len", "Frames to train on at first; 0: all.")
     define("stage_itr", "Updates after which one frame more is used; 0: never.")
@@ -105,14 +114,26 @@ with cli.group("Reports"):
     )
 
 
-def main(flags, data_config, model_config):
+def main(flags, *configs):
+    from sqair.engine import ranks  # imports TensorFlow, which `gpu` has to precede
+
+    if not flags.distributed:
+        return train(flags, *configs, ranks.ALONE)
+    with ranks.join() as group:
+        return train(flags, *configs, group)
+
+
+def train(flags, data_config, model_config, group):
+    """Trains as one rank of a group and returns the exit status."""
     from sqair.training import checkpoints
-    from sqair.training import loop as training  # imports TensorFlow, which `gpu` has to precede
+    from sqair.training import loop as training
     from sqair.training.graph import TrainingGraph
 
     settings = from_flags(flags)
     configs = {"data_config": data_config.__file__, "model_config": model_config.__file__}
     used_flags = stored_flags(configs)
+    common = {name: value for name, value in used_flags.items() if name not in OF_A_RANK}
+    group.check_same("flags", json.dumps(common, sort_keys=True).encode())
     data = data_config.load(flags)
     if settings.batch_size > data.train.num_sequences:
         raise UserError(
@@ -121,7 +142,8 @@ def main(flags, data_config, model_config):
         )
     run, checkpoint, changed = None, None, {}
     if flags.resume or flags.resume_run:
-        run = runs.Run(runs.find(flags.results_dir, flags.run_name, flags.resume_run))
+        folder = runs.find(flags.results_dir, flags.run_name, flags.resume_run)
+        run = runs.Run(folder, reads_only=group.rank > 0)
         before = {name: flag.default for name, flag in cli.own_flags().items() if name in used_flags}
         changed = runs.differences({**before, **run.flags}, used_flags, CHANGEABLE)
         run.check_unchanged(configs, describe(data))
@@ -132,7 +154,10 @@ def main(flags, data_config, model_config):
         return model_config.load(flags, mean_image)
 
     weights = checkpoints.of_run_or_path(flags.init_from) if flags.init_from and not checkpoint else None
-    graph = TrainingGraph(make_model, data.train, settings, checkpoint, weights)
+    graph = TrainingGraph(make_model, data.train, settings, checkpoint, weights, group)
+    if group.rank > 0:
+        received = training.follow(graph, settings, group)
+        return 0 if received is None else 128 + received
     if run is None:  # only now: wrong flags leave no folder behind
         run = runs.create(flags.results_dir, flags.run_name)
         run.copy_configs(configs)
@@ -145,7 +170,7 @@ def main(flags, data_config, model_config):
                 " change --learning_rate, --clip_norm or --seed."
             )
     run.begin_session(checkpoint.step if checkpoint else 0, used_flags, describe(data), changed)
-    received = training.train(run, graph, make_model, data, settings, checkpoint)
+    received = training.train(run, graph, make_model, data, settings, checkpoint, group)
     if received is None:
         report(f"Trained to step {graph.step}; metrics.csv, figures and checkpoints are in {run.folder}.")
         return 0
@@ -188,8 +213,7 @@ def expanded(argv):
         early = early_flags(argv[:1] + defaults + given)
     except flags.Error:
         return argv[:1] + defaults + given  # `cli.run` says what is wrong
-    if early["gpu"].present or "CUDA_VISIBLE_DEVICES" not in os.environ:
-        os.environ["CUDA_VISIBLE_DEVICES"] = early.gpu
+    os.environ["CUDA_VISIBLE_DEVICES"] = devices(early)
     if early.resume or early.resume_run:
         folder = runs.find(early.results_dir, early.run_name, early.resume_run)
         stored = runs.read_json(os.path.join(folder, "flags.json"))
@@ -198,6 +222,23 @@ def expanded(argv):
         implied.update((name, runs.recorded_config(folder, name)) for name in configs)
         defaults += as_words(implied)
     return argv[:1] + defaults + given
+
+
+def devices(early):
+    """What `CUDA_VISIBLE_DEVICES` is to be; processes on one machine take one of these devices each."""
+    is_given = early["gpu"].present
+    chosen = early.gpu if is_given else os.environ.get("CUDA_VISIBLE_DEVICES", early.gpu)
+    local_rank = os.environ.get("HOROVOD_LOCAL_RANK")  # set by horovodrun
+    if not early.distributed or local_rank is None or chosen in ("", "-1"):
+        return chosen
+    if not is_given and "CUDA_VISIBLE_DEVICES" not in os.environ:
+        return local_rank
+    numbers = chosen.split(",")
+    if int(local_rank) >= len(numbers):
+        raise UserError(
+            f"--gpu={chosen} is refused: each of more than {len(numbers)} processes takes one of these."
+        )
+    return numbers[int(local_rank)]
 
 
 def early_flags(argv):

@@ -89,16 +89,16 @@ class StubDataset:
         """The first frame: of use as a start, and as a fingerprint."""
         return self.images[0, 0]
 
-    def batches(self, batch_size, seed=None, start=0, repeat=True):
+    def batches(self, batch_size, seed=None, start=0, repeat=True, part=(0, 1)):
         """In order, whatever the seed."""
-        n = self.num_sequences
+        n, size_of_part = self.num_sequences, batch_size // part[1]
 
         def load(batch):
-            first = batch * batch_size
-            last = first + batch_size if repeat else tf.minimum(first + batch_size, n)
+            first = batch * batch_size + part[0] * size_of_part
+            last = first + size_of_part if repeat else tf.minimum(first + batch_size, n)
             images = tf.transpose(tf.gather(self.images, tf.range(first, last) % n), [1, 0, 2, 3, 4])
             if repeat:
-                images.set_shape([T, batch_size, H, W, 1])
+                images.set_shape([T, size_of_part, H, W, 1])
             size = tf.shape(images)[1]
             return SequenceBatch(
                 images=images,

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
+import importlib.util
 import json
 import os
 import re
@@ -83,6 +84,19 @@ def test_both_kinds_from_end_to_end(tmp_path):
     assert records[0]["multiply_adds"] > records[1]["multiply_adds"] > 0  # objects differ
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(importlib.util.find_spec("horovod") is None, reason="needs scripts/setup.sh --horovod")
+def test_ranks_share_a_batch(tmp_path):
+    path = str(tmp_path / "records.json")
+    status, output, errors = run(
+        *TINY, "--kind=train", "--ranks=2", "--num_threads=1", "--repeats=1", "--json", path
+    )
+    assert (status, errors) == (0, "") and output.count("\ntrain") == 1
+    with open(path) as file:
+        (record,) = json.load(file)
+    assert (record["ranks"], record["batch_size"]) == (2, 2) and record["step_seconds"] > 0
+
+
 @pytest.mark.parametrize(
     "flag, sentence",
     [
@@ -92,6 +106,7 @@ def test_both_kinds_from_end_to_end(tmp_path):
         ("--n_units=", "--n_units= is refused"),
         ("--n_steps_per_image=1.5", "--n_steps_per_image=1.5 is refused"),
         ("--k_particles=5,1", "--k_particles=1 is refused: training compares each particle with the others"),
+        ("--ranks=1,2", "--ranks=1,2 is refused: evaluation is of one; use --kind=train."),
         ("--kind=train,sleep", "--kind=train,sleep is refused: it takes train, eval or train,eval."),
         ("--kind=", "--kind= is refused"),
         (

@@ -5,7 +5,9 @@ import signal
 import numpy as np
 import pytest
 from stub_model import StubDataset, StubModel, StubWithoutObjects
+from stub_ranks import Scripted
 
+from sqair.engine import ranks
 from sqair.errors import UserError
 from sqair.training import checkpoints, diagnosis, runs, times
 from sqair.training import graph as training_graph
@@ -19,7 +21,7 @@ SETTINGS = Settings(
 )  # fmt: skip
 
 
-def start_in(results_dir, folder=None, data=None, model=StubModel, **changes):
+def start_in(results_dir, folder=None, data=None, model=StubModel, group=ranks.ALONE, **changes):
     """Trains in a new or a given run folder, with settings changed by keyword."""
     data = data or {"train": StubDataset(10), "valid": StubDataset(4)}
     asked = SETTINGS._replace(**changes)
@@ -28,7 +30,7 @@ def start_in(results_dir, folder=None, data=None, model=StubModel, **changes):
     graph = training_graph.TrainingGraph(model, data["train"], asked, checkpoint)
     run.begin_session(checkpoint.step if checkpoint else 0, {}, {}, {})
     try:
-        return run, training.train(run, graph, model, data, asked, checkpoint)
+        return run, training.train(run, graph, model, data, asked, checkpoint, group)
     finally:
         run.close()
 
@@ -112,6 +114,36 @@ def test_resuming_after_a_signal_repeats_an_uninterrupted_run(start, monkeypatch
     for name, value in last_values(whole).items():
         np.testing.assert_array_equal(found[name], value, err_msg=name)
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def follow(group, **changes):
+    """What `follow` returns, and the step at which it ends."""
+    asked = SETTINGS._replace(**changes)
+    graph = training_graph.TrainingGraph(StubModel, StubDataset(10), asked)
+    return training.follow(graph, asked, group), graph.step
+
+
+def test_all_ranks_stop_at_the_step_at_which_they_agree(start):
+    """Whoever was signalled; a signal that comes while they agree is of the next agreement."""
+    both = [0, 0, signal.SIGTERM, signal.SIGTERM]
+    assert follow(Scripted(*both, rank=1)) == (signal.SIGTERM, 2)
+    run, received = start(group=Scripted(*both), log_itr=0)
+    assert received == signal.SIGTERM and checkpoints.latest(run.checkpoints).path.endswith("rolling-2")
+
+    def signalled_meanwhile():
+        os.kill(os.getpid(), signal.SIGTERM)
+        return 0
+
+    group = Scripted(0, signalled_meanwhile, signal.SIGTERM, signal.SIGTERM)
+    assert follow(group) == (signal.SIGTERM, 2) and group.asked == [0, 0, signal.SIGTERM, signal.SIGTERM]
+
+
+def test_all_ranks_agree_once_an_update_and_when_all_is_saved(start):
+    group, other = Scripted(*[0] * 9), Scripted(*[0] * 9, rank=1)
+    run, received = start(group=group, log_itr=0)
+    assert (received, checkpoints.latest(run.checkpoints).step) == (None, 8)
+    assert follow(other) == (None, 8)
+    assert group.answers == other.answers == []
 
 
 def test_resuming_after_an_abrupt_end_repeats_an_uninterrupted_run(start, monkeypatch, tmp_path, whole):

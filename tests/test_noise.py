@@ -102,6 +102,17 @@ def test_a_sequence_has_the_noise_of_its_number_in_any_batch():
         assert static.shape.as_list()[2:4] == [SIZES["k_particles"], 3]
 
 
+def test_parts_are_the_noise_of_the_batch_in_order():
+    drawn = noise.draw(3, 7, "train", **dict(SIZES, batch_size=6))
+    whole, *parts = run([drawn] + [noise.part_of(drawn, index, 3) for index in range(3)])
+    for field, *of_parts in zip(*map(tf.nest.flatten, [whole, *parts])):
+        assert [part.shape[1] for part in of_parts] == [2, 2, 2]
+        np.testing.assert_array_equal(np.concatenate(of_parts, axis=1), field)
+    assert noise.part_of(drawn, 0, 1) is drawn
+    with pytest.raises(ValueError, match="6 sequences has no 4 equal parts"):
+        noise.part_of(drawn, 0, 4)
+
+
 def test_mode_is_no_noise():
     drawn = noise.mode(**SIZES)
     for step_noise, shapes in zip(run(drawn), noise.draw(0, 0, "eval", **SIZES)):

@@ -80,6 +80,23 @@ def test_seeking_continues_as_if_nothing_was_left_out(folder, sequences, seed):
                 np.testing.assert_array_equal(left, right)
 
 
+@pytest.mark.parametrize("count", [2, 3])
+def test_parts_of_batches_are_the_batches(folder, count):
+    """In order, from any start on, where an epoch ends within a batch as well; a part reads nothing else."""
+    dataset = SequenceDataset(folder, "train")
+    options = dict(seed=3, start=1)
+    whole = fetch(lambda: dataset.batches(6, **options), 8)
+    parts = [fetch(lambda i=i: dataset.batches(6, part=(i, count), **options), 8) for i in range(count)]
+    for batch, *of_parts in zip(whole, *parts):
+        assert {part.images.shape[1] for part in of_parts} == {6 // count}
+        for name in ("images", "boxes", "presence", "visible"):
+            joined = np.concatenate([getattr(part, name) for part in of_parts], axis=1)
+            np.testing.assert_array_equal(joined, getattr(batch, name))
+    for impossible in (dict(part=(0, 4)), dict(part=(0, 2), repeat=False)):
+        with pytest.raises(ValueError, match="equal parts"):
+            dataset.batches(6, **impossible)
+
+
 def test_start_without_repetition(folder, sequences):
     dataset = SequenceDataset(folder, "train")
     (batch,) = fetch(lambda: dataset.batches(10, start=4, repeat=False))

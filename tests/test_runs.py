@@ -40,6 +40,16 @@ def test_a_folder_has_one_writer_until_that_is_gone(tmp_path):
     runs.Run(folder).close()
 
 
+def test_a_run_that_is_only_read_needs_no_lock_and_takes_none(tmp_path):
+    run = runs.create(str(tmp_path), "run")
+    run.begin_session(0, {"seed": 3}, {}, {})
+    reader = runs.Run(run.folder, reads_only=True)
+    assert reader.flags == {"seed": 3}
+    run.close()
+    runs.Run(run.folder).close()
+    reader.close()
+
+
 def test_the_last_run_is_found_or_a_given_one(tmp_path):
     with pytest.raises(UserError, match="There is no run in .*name"):
         runs.find(str(tmp_path), "name")

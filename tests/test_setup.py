@@ -158,8 +158,8 @@ def checkout(place):
         pip_fails = place / "pip-fails"
 
         @staticmethod
-        def set_up(**more):
-            return run_setup(place, root=place / "checkout", **variables, **more)
+        def set_up(*arguments, **more):
+            return run_setup(place, *arguments, root=place / "checkout", **variables, **more)
 
         @staticmethod
         def calls():
@@ -242,6 +242,47 @@ def test_set_up_makes_an_environment_for_each_tensorflow(checkout):
     for variables in ({}, {"SQAIR_TF": "1"}, {"SQAIR_TF": "2"}):
         assert checkout.set_up(**variables).stdout == ""
     assert (checkout.root / ".venv").exists() and (checkout.root / ".venv-tf2").exists()
+
+
+def test_horovod_is_built_once_where_there_is_a_compiler(checkout):
+    """After the packages, or into an environment that has them; what was built otherwise is built anew."""
+    refused = checkout.set_up("--horovod")
+    assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
+    assert "there is no g++: get g++ and make with your system's packages" in refused.stderr
+    assert not (checkout.root / ".venv").exists()
+    for tool in ("g++", "make"):
+        script(checkout.root.parent / "bin" / tool, "#!/bin/sh\n")
+    assert checkout.set_up("--horovod").returncode == 0
+    asked = installs(checkout.calls())
+    assert [call for call in asked if "cmake==3" in call]
+    assert asked[-1].endswith("--no-binary=horovod horovod==0.28.1") and "--no-build-isolation" in asked[-1]
+    for arguments in (("--horovod",), (), ("--horovod",)):
+        assert checkout.set_up(*arguments).stdout == ""
+    assert checkout.calls() == []
+    (checkout.root / ".venv" / ".with-horovod").write_text("another\n")
+    assert checkout.set_up().stdout == ""
+    assert checkout.set_up("--horovod").returncode == 0
+    calls = checkout.calls()
+    assert "venv" not in calls and len(installs(calls)) == 2
+
+
+def test_horovod_that_failed_to_build_leaves_the_environment_and_is_built_again(checkout):
+    for tool in ("g++", "make"):
+        script(checkout.root.parent / "bin" / tool, "#!/bin/sh\n")
+    assert checkout.set_up().returncode == 0
+    checkout.pip_fails.touch()
+    assert checkout.set_up("--horovod").returncode == 2
+    checkout.pip_fails.unlink()
+    checkout.calls()
+    assert checkout.set_up().stdout == ""
+    assert checkout.set_up("--horovod").returncode == 0
+    assert "venv" not in checkout.calls()
+
+
+def test_horovod_is_for_tensorflow_1(checkout):
+    refused = checkout.set_up("--horovod", SQAIR_TF="2")
+    assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
+    assert "does not build against 2" in refused.stderr
 
 
 def test_without_python_3_7_tensorflow_2_is_offered(no_python):

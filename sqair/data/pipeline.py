@@ -80,8 +80,8 @@ class SequenceDataset:
         """`[num_sequences, M]` int32 class of each object, -1 where there is none; all sequences are read for it."""
         return self._reader.read_field("labels", self._numbers)
 
-    def batches(self, batch_size, seed=None, start=0, repeat=True):
-        """A `tf.data.Dataset` of batches.
+    def batches(self, batch_size, seed=None, start=0, repeat=True, part=(0, 1)):
+        """A `tf.data.Dataset` of batches, or of the same part of each.
 
         Args:
             batch_size: number of sequences B.
@@ -89,30 +89,36 @@ class SequenceDataset:
             start: int, number of batches to leave out at the beginning. They are not read.
             repeat: whether to go on for ever. Then all batches are full, and where the split's end falls
                 within a batch, the next epoch fills it. Otherwise one pass, whose last batch may be smaller.
+            part: (index, count): which of as many equal parts of each batch, in its order; nothing else is read. More
+                than one part have batches that repeat alone.
 
         Returns:
             Dataset of time-major `SequenceBatch`; B is static where `repeat` is true, other sizes always.
 
         Raises:
-            ValueError: if an argument is out of range.
+            ValueError: if an argument is out of range, or batches are not divisible.
         """
         if batch_size < 1 or start < 0 or (seed is not None and seed < 0):
             raise ValueError(
                 "batch_size must be at least 1, start and seed at least 0, "
                 f"not batch_size={batch_size}, start={start}, seed={seed}."
             )
+        index, count = part
+        if batch_size % count or not (repeat or count == 1):
+            raise ValueError(f"Batches of {batch_size} have no {count} equal parts with repeat={repeat}.")
+        size = batch_size // count  # of what is read
         num_batches = _MAX_BATCHES if repeat else -(-self.num_sequences // batch_size)
         order = Order(self.num_sequences, seed)
         end = None if repeat else self.num_sequences
 
         def read(batch):
-            first = int(batch) * batch_size
-            last = first + batch_size if end is None else min(first + batch_size, end)
+            first = int(batch) * batch_size + index * size
+            last = first + size if end is None else min(first + size, end)
             return np.array(self._reader.read(self._numbers[order.sequences(first, last)]), dtype=object)
 
         def load(batch):
             records = tf.numpy_function(read, [batch], tf.string)
-            records.set_shape([batch_size if repeat else None])
+            records.set_shape([size if repeat else None])
             return self._decode(records)
 
         dataset = tf.data.Dataset.range(min(start, num_batches), num_batches)

@@ -73,6 +73,28 @@ def draw(seed, step, kind, seq_len, batch_size, k_particles, wanted):
     return tf.nest.map_structure(drawn, wanted)
 
 
+def part_of(drawn, index, count):
+    """The noise of one of equal parts of a batch's sequences.
+
+    Args:
+        drawn: structure of `[T, B, ...]`, of the whole batch: what a sequence gets does not depend on who draws it.
+        index, count: ints, which of how many parts, in the order of the sequences.
+
+    Returns:
+        The structure, of `[T, B / count, ...]`.
+
+    Raises:
+        ValueError: if the batch is not divisible.
+    """
+    if count == 1:
+        return drawn
+    batch_size = tf.nest.flatten(drawn)[0].shape[1].value
+    if batch_size % count:
+        raise ValueError(f"The noise of {batch_size} sequences has no {count} equal parts.")
+    size = batch_size // count
+    return tf.nest.map_structure(lambda tensor: tensor[:, index * size : (index + 1) * size], drawn)
+
+
 def draw_by_sequence(seed, sequences, seq_len, k_particles, wanted):
     """The noise of a batch, that of each sequence by a key of its own: for evaluation, in batches of any size.
 

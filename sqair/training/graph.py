@@ -5,7 +5,7 @@ from collections import OrderedDict
 
 import numpy as np
 
-from sqair.engine import devices, initial_values
+from sqair.engine import devices, initial_values, ranks
 from sqair.engine.lean_graph import LeanGraph
 from sqair.errors import UserError
 from sqair.evaluation import evaluator as evaluation
@@ -40,7 +40,7 @@ class TrainingGraph:
     `step` is the number of updates done, `model` what is trained.
     """
 
-    def __init__(self, make_model, dataset, settings, checkpoint=None, weights=None):
+    def __init__(self, make_model, dataset, settings, checkpoint=None, weights=None, group=ranks.ALONE):
         """Builds the graph and initialises it, ready for the next update.
 
         Args:
@@ -49,11 +49,18 @@ class TrainingGraph:
             settings: `sqair.training.settings.Settings`.
             checkpoint: `sqair.training.checkpoints.Checkpoint` to go on from; None to start.
             weights: `Checkpoint` whose weights a start begins with instead of random ones.
+            group: `sqair.engine.ranks.Together`, of which each rank computes its part of the batch.
 
         Raises:
-            UserError: if a checkpoint is one of a model of other sizes.
+            UserError: if a checkpoint is one of a model of other sizes, if the batch can't be divided over the ranks,
+                or if they do not start with the same data and variables.
         """
-        self._dataset, self._settings = dataset, settings
+        if settings.batch_size % group.size:
+            raise UserError(
+                f"`batch_size={settings.batch_size}` is refused: {group.size} ranks share it in equal parts; take a"
+                f" multiple of {group.size}."
+            )
+        self._dataset, self._settings, self._group = dataset, settings, group
         self.step = 0 if checkpoint is None else checkpoint.step
         self.graph = LeanGraph()
         with self.graph.as_default(), devices.accelerator():
@@ -68,6 +75,10 @@ class TrainingGraph:
                 checkpoints.load(
                     self.session, self._weights, checkpoints.averaged(weights.values), weights.path
                 )
+        if group.size > 1:
+            group.check_same("training data", dataset.mean_image().tobytes())
+            values = sorted(self.values().items())
+            group.check_same("variables", b"".join(value.tobytes() for _, value in values))
 
     @property
     def names(self):
@@ -86,9 +97,11 @@ class TrainingGraph:
 
         Raises:
             NonFiniteError: if the loss or a gradient is not finite; nothing has been updated then.
+            UserError: if another rank has ended.
         """
         try:
-            numbers, _ = self.session.run((self._numbers if with_numbers else (), self._update))
+            with self._group.connected():
+                numbers, _ = self.session.run((self._numbers if with_numbers else (), self._update))
         except tf.errors.InvalidArgumentError as error:
             message = self._diagnose()
             if message is None:
@@ -147,6 +160,7 @@ class TrainingGraph:
             settings.seed, self._global_step, "train", self._seq_len, settings.batch_size, settings.k_particles,
             self.model.noise,
         )  # fmt: skip
+        sample = noise.part_of(sample, *self._part)
         self._result, _ = evaluation.forward(self.model, batch, self._seq_len, sample, settings)
         self._weights = [variable for variable in tf.global_variables() if variable is not global_step]
         variables = tf.trainable_variables()
@@ -155,8 +169,13 @@ class TrainingGraph:
             for gradient, variable in zip(tf.gradients(self._result.loss, variables), variables)
             if gradient is not None
         ]
-        self._gradient_names = [variable.op.name for _, variable in pairs]
-        self._half_squares = tf.stack([tf.nn.l2_loss(gradient) for gradient, _ in pairs])
+        gradients, variables = zip(*pairs)
+        self._gradient_names = [variable.op.name for variable in variables]
+        gradient = tf.concat([tf.reshape(gradient, [-1]) for gradient in gradients], 0)
+        if self._group.size > 1:
+            gradient = self._of_whole_batch(gradient, sum(_sizes(variables)))
+            gradients = tf.split(gradient, _sizes(variables))
+        self._half_squares = tf.stack([tf.nn.l2_loss(gradient) for gradient in gradients])
         self._numbers = (
             self._result.loss,
             list(self._result.scalars.values()),
@@ -164,17 +183,25 @@ class TrainingGraph:
             rate,
             self._half_squares,
         )
-        self._update = self._guarded_update(pairs, rate, global_step)
+        self._update = self._guarded_update(gradient, variables, rate, global_step)
 
-    def _guarded_update(self, pairs, rate, global_step):
+    def _of_whole_batch(self, gradient, size):
+        """Averages over ranks, whose parts are of one size, in one all-reduce: loss, report and the flat gradient."""
+        scalars = self._result.scalars
+        numbers = tf.stack([self._result.loss, *scalars.values()])
+        mean = self._group.mean(tf.concat([gradient, numbers], 0))
+        gradient, numbers = tf.split(mean, [size, 1 + len(scalars)])
+        loss, *values = tf.unstack(numbers)
+        self._result = self._result._replace(loss=loss, scalars=OrderedDict(zip(scalars, values)))
+        return gradient
+
+    def _guarded_update(self, gradient, variables, rate, global_step):
         """The op that updates variables, optimiser and step; it fails first if a number is not finite."""
-        gradients, variables = zip(*pairs)
-        gradient = tf.concat([tf.reshape(gradient, [-1]) for gradient in gradients], 0)
         norm = tf.sqrt(2.0 * tf.reduce_sum(self._half_squares))
         if self._settings.clip_norm > 0:
             (gradient,), _ = tf.clip_by_global_norm([gradient], self._settings.clip_norm, norm)
         finite = tf.check_numerics(tf.stack([self._result.loss, norm]), "loss and norm of the gradient")
-        sizes = [variable.shape.num_elements() for variable in variables]
+        sizes = _sizes(variables)
         # The optimiser works on one vector: two large slots instead of two for each variable, in one operation.
         change = tf.get_variable(
             "change",
@@ -208,7 +235,14 @@ class TrainingGraph:
 
     def _batches(self):
         """The batches from that of the next update on."""
-        return self._dataset.batches(self._settings.batch_size, seed=self._settings.seed, start=self.step)
+        return self._dataset.batches(
+            self._settings.batch_size, seed=self._settings.seed, start=self.step, part=self._part
+        )
+
+    @property
+    def _part(self):
+        """(index, count): which of equal parts of each batch is computed here."""
+        return self._group.rank, self._group.size
 
     @property
     def _modules(self):
@@ -240,7 +274,8 @@ class TrainingGraph:
             self.session.run(self._iterator.make_initializer(self._batches()))
         where = f"Update {self.step + 1} was not applied:"
         try:
-            loss, scalars, _, _, half_squares = self.session.run(self._numbers)
+            with self._group.connected():
+                loss, scalars, _, _, half_squares = self.session.run(self._numbers)
         except tf.errors.InvalidArgumentError as error:  # a check inside the model, with --debug
             return f"{where} {first_line(error)}"
         terms = ["loss"] if not np.isfinite(loss) else []
@@ -252,6 +287,10 @@ class TrainingGraph:
             f"{where} these terms are not finite: {_listed(terms)}; nor are the gradients of these variables:"
             f" {_listed(broken)}"
         )
+
+
+def _sizes(variables):
+    return [variable.shape.num_elements() for variable in variables]
 
 
 def _listed(names, most=8):

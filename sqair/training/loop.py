@@ -12,6 +12,7 @@ import signal
 import time
 
 from sqair import files
+from sqair.engine import ranks
 from sqair.errors import UserError
 from sqair.evaluation.evaluator import Evaluator
 from sqair.training import checkpoints
@@ -23,6 +24,9 @@ from sqair.training.times import Times
 ROLLING_SECONDS = 600.0
 FIGURE_SEQUENCES = 4
 FIGURES = "tracking", "glimpses"
+_REMEDY = (
+    ". Resuming with the same settings would repeat this: change `learning_rate`, `clip_norm` or `seed`."
+)
 
 
 class StopSignals:
@@ -44,12 +48,22 @@ class StopSignals:
     def __bool__(self):
         return self.received is not None
 
+    def agree(self, group):
+        """Whether any rank of a group has noted a signal, which all note then.
+
+        All of them call this at the same step and get the same answer: a signal that comes meanwhile is of the next.
+        """
+        number = group.highest(self.received or 0)
+        if number:
+            self.received = signal.Signals(number)
+        return number > 0
+
     def _note(self, number, _):
         self.received = signal.Signals(number)
         self.__exit__()
 
 
-def train(run, graph, make_model, data, settings, checkpoint=None):
+def train(run, graph, make_model, data, settings, checkpoint=None, group=ranks.ALONE):
     """Trains to `settings.train_itr`, or until SIGINT or SIGTERM.
 
     Args:
@@ -59,16 +73,17 @@ def train(run, graph, make_model, data, settings, checkpoint=None):
         data: mapping of "train" and "valid" -> `SequenceDataset`.
         settings: `sqair.training.settings.Settings`, checked.
         checkpoint: `sqair.training.checkpoints.Checkpoint` that the graph goes on from; None if it starts.
+        group: `sqair.engine.ranks.Together` that the graph is of. This is its rank 0; the others `follow`.
 
     Returns:
         The `signal.Signals` that stopped it, or None if it trained to the end. All is saved in both cases.
 
     Raises:
         NonFiniteError: if a loss or gradient is not finite; the last checkpoint before that is kept.
-        UserError: if something can't be written.
+        UserError: if something can't be written, or another rank has ended.
     """
     with StopSignals() as stop:
-        session = _Session(run, graph, make_model, data, settings, checkpoint, stop)
+        session = _Session(run, graph, make_model, data, settings, checkpoint, group, stop)
         try:
             session.train()
         except NonFiniteError as error:
@@ -78,12 +93,37 @@ def train(run, graph, make_model, data, settings, checkpoint=None):
         return stop.received
 
 
+def follow(graph, settings, group):
+    """Trains as `train` does on rank 0, which alone writes, evaluates and saves.
+
+    Args:
+        graph, settings, group: as in `train`.
+
+    Returns:
+        The `signal.Signals` that stopped all ranks, or None; rank 0 has saved then.
+
+    Raises:
+        NonFiniteError: if a loss or gradient is not finite, as on all ranks.
+        UserError: if another rank has ended.
+    """
+    with StopSignals() as stop:
+        try:
+            while graph.step < settings.train_itr and not stop.agree(group):
+                graph.update(with_numbers=False)
+        except NonFiniteError as error:
+            raise NonFiniteError(error.step, f"{error}; rank 0 says what is kept{_REMEDY}") from error
+        finally:
+            graph.close()
+        stop.agree(group)
+        return stop.received
+
+
 class _Session:
     """What `train` works with: the training graph, its evaluator, and where numbers and pictures go."""
 
-    def __init__(self, run, graph, make_model, data, settings, checkpoint, stop):
+    def __init__(self, run, graph, make_model, data, settings, checkpoint, group, stop):
         self._run, self._make_model, self._data, self._settings = run, make_model, data, settings
-        self._graph, self._stop = graph, stop
+        self._graph, self._group, self._stop = graph, group, stop
         self._evaluator = None  # built when it is first needed: the first update need not wait for it
         self._evaluator_step = None
         last_step = None if checkpoint is None else checkpoint.step
@@ -101,7 +141,7 @@ class _Session:
         if graph.step == 0 and self._saved_step is None:
             self._save(rolling=True)  # shows early whether checkpoints can be written
         self._between_updates()
-        while graph.step < settings.train_itr and not self._stop:
+        while graph.step < settings.train_itr and not self._stop.agree(self._group):
             due = (graph.step + 1) % settings.report_loss_every == 0
             begin = time.time()
             numbers = graph.update(with_numbers=due or self._console.wants_numbers)
@@ -115,6 +155,7 @@ class _Session:
             self._between_updates()
         if graph.step != self._saved_step:
             self._save(rolling=bool(self._stop))
+        self._stop.agree(self._group)  # the others end when all is saved
 
     def explained(self, error):
         """A `NonFiniteError` that also says what is left and how to go on; noted in the run folder."""
@@ -124,12 +165,8 @@ class _Session:
             if checkpoint
             else "there is no checkpoint yet"
         )
-        message = (
-            f"{error}; {kept}. Resuming with the same settings would repeat this: change `learning_rate`,"
-            " `clip_norm` or `seed`."
-        )
         self._run.record_failure(error.step, str(error))
-        return NonFiniteError(error.step, message)
+        return NonFiniteError(error.step, f"{error}; {kept}{_REMEDY}")
 
     def close(self):
         """Frees sessions and ends files."""

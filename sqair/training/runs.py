@@ -29,8 +29,8 @@ _LOCK = ".lock"
 class Run:
     """An open run folder, locked until `close` or the end of the process, however that ends."""
 
-    def __init__(self, folder):
-        """Locks an existing folder.
+    def __init__(self, folder, reads_only=False):
+        """Locks an existing folder, or leaves it to the process that writes.
 
         Raises:
             UserError: if another process holds it, or it can't be written.
@@ -41,19 +41,12 @@ class Run:
         self.events = os.path.join(folder, "events")
         self.metrics = os.path.join(folder, "metrics.csv")
         self.times = os.path.join(folder, times.NAME)
-        with writing(folder):
-            self._lock = open(os.path.join(folder, _LOCK), "a")  # noqa: SIM115  held until `close`
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            self._lock.close()
-            raise UserError(
-                f"Run {folder} is in use by another process; wait for it to end, or start a new run."
-            ) from None
+        self._lock = None if reads_only else _locked(folder)
 
     def close(self):
         """Lets another process have the folder."""
-        self._lock.close()
+        if self._lock is not None:
+            self._lock.close()
 
     @property
     def flags(self):
@@ -132,6 +125,20 @@ class Run:
         with atomic_write(os.path.join(self.folder, name)) as file:
             json.dump(content, file, indent=2, sort_keys=True)
             file.write("\n")
+
+
+def _locked(folder):
+    """The file whose lock is held until it is closed."""
+    with writing(folder):
+        lock = open(os.path.join(folder, _LOCK), "a")  # noqa: SIM115  held until `close`
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        lock.close()
+        raise UserError(
+            f"Run {folder} is in use by another process; wait for it to end, or start a new run."
+        ) from None
+    return lock
 
 
 def create(results_dir, run_name):

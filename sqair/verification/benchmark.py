@@ -3,9 +3,10 @@
 
 `python -m sqair.verification.benchmark CONFIGURATION` measures once and prints JSON; `scripts/benchmark.py` starts it
 and summarises. A configuration is a dict of `model_config`, `kind` ("train" or "eval"), `seq_len`, `batch_size`,
-`k_particles`, `n_steps_per_image`, `n_units`, `disc_step_bias`, `compact`, `steps`, `num_threads`.
+`k_particles`, `n_steps_per_image`, `n_units`, `ranks`, `disc_step_bias`, `compact`, `steps`, `num_threads`.
 """
 
+import contextlib
 import json
 import os
 import resource
@@ -138,8 +139,16 @@ def measure(c, folder, began):
         `peak_rss_bytes` (with 34 MB of the unit's matrices), `image_shape`; for each step `step_seconds` and
         `objects` (present, propagated, discovered); before the first and after each `unit_seconds`.
     """
-    data, seconds_of_data = _data(c, folder)
-    step, graph_nodes, build_seconds = _build(c, data)
+    from sqair.engine import ranks
+
+    with ranks.join() if c["ranks"] > 1 else contextlib.nullcontext(ranks.ALONE) as group:
+        return _measure(c, folder, began, group)
+
+
+def _measure(c, folder, began, group):
+    """As `measure`, on one rank of a group, all of which do the same."""
+    data, seconds_of_data = _data(c, folder, group)
+    step, graph_nodes, build_seconds = _build(c, data, group)
     step()
     result = {"build_seconds": build_seconds, "first_step_seconds": time.time() - began - seconds_of_data}
     product = matrix_product(MATRIX, c["num_threads"])
@@ -233,17 +242,18 @@ def _multiply_adds_of_step(c, image_shape, objects):
     return int(passes * c["seq_len"] * c["batch_size"] * c["k_particles"] * of_row)
 
 
-def _data(c, folder):
+def _data(c, folder, group):
     """A `SequenceDataset` of the digits that come with the package, and the seconds that making it took."""
     from sqair.data import mnist, moving_mnist
     from sqair.data.pipeline import SequenceDataset
 
     path = os.path.join(folder, str(c["seq_len"]))
     seconds = 0.0
-    if not os.path.exists(path):
+    if group.rank == 0 and not os.path.exists(path):
         options = moving_mnist.Options(seq_len=c["seq_len"])
         make = lambda: moving_mnist.create(path, mnist.load_bundle(), options, NUM_SEQUENCES, 1, 0, 1)  # noqa: E731
         seconds, _ = _timed(make)
+    group.highest(0)  # the others wait for it
     return SequenceDataset(path, "train"), seconds
 
 
@@ -255,7 +265,7 @@ def flags_of(c, model_config):
     return values
 
 
-def _build(c, data):
+def _build(c, data, group):
     """A function that does the next step and returns its numbers, the nodes of its graph, seconds to build it."""
     from sqair.evaluation.evaluator import Evaluator
     from sqair.training.graph import TrainingGraph
@@ -270,7 +280,8 @@ def _build(c, data):
     make_model = lambda: config.load(flags, mean_image)  # noqa: E731
     start = time.perf_counter()
     if c["kind"] == "train":
-        training = TrainingGraph(make_model, data, Settings(seq_len=0, stage_itr=0, **chosen))
+        settings = Settings(seq_len=0, stage_itr=0, **chosen)
+        training = TrainingGraph(make_model, data, settings, group=group)
         step, nodes = (lambda: training.update(True)), len(training.graph.get_operations())
     else:
         evaluator = Evaluator(make_model, {"valid": data}, Settings(estimator="reinforce", **chosen))
