@@ -63,7 +63,7 @@ def test_a_decoder_against_loops(size, channels, sides):
 @pytest.mark.parametrize(
     "right, wrong",
     [
-        ('strides, padding="SAME"), self._bias', 'strides, padding="SAME"), 0.0 * self._bias'),
+        ("tf.nn.bias_add(outputs, self._bias)", "outputs"),
         ("strides = [1, self._stride, self._stride, 1]", "strides = [1, 1, self._stride, 1]"),
         ("outputs = tf.nn.elu(layer(outputs))", "outputs = layer(outputs)"),
         ("tf.nn.conv2d(images,", "tf.nn.conv2d(images[:, ::-1],"),
@@ -78,6 +78,19 @@ def test_mistakes_do_not_pass(right, wrong):
     with pytest.raises((AssertionError, ValueError)):
         check_encoder((9, 13, 3), module)
         check_decoder(13, 1, [7, 13], module)
+
+
+def test_of_no_image_there_are_no_features_and_no_gradient():
+    """Where nothing exists, nothing is computed: batches may be empty."""
+    images = tf.placeholder(tf.float32, [None, 9, 7, 3])
+    features = conv_networks.ConvEncoder((9, 7, 3), D)(images)
+    glimpses = conv_networks.SubPixelDecoder(D, 7, 1)(features)
+    gradients = tf.gradients(tf.reduce_sum(glimpses**2), tf.trainable_variables())
+    with tf.Session(config=session_config(1)) as session:
+        session.run(tf.global_variables_initializer())
+        *found, to_variables = session.run([features, glimpses, gradients], {images: np.zeros([0, 9, 7, 3])})
+    assert [x.shape for x in found] == [(0, D), (0, 7, 7, 1)]
+    assert not any(gradient.any() for gradient in to_variables)
 
 
 def test_half_is_rounded_up():

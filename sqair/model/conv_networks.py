@@ -36,7 +36,10 @@ class Convolution(snt.AbstractModule):
     def _build(self, images):
         """`[m, h, w, channels]` to `[m, ceil(h / stride), ceil(w / stride), maps]`."""
         strides = [1, self._stride, self._stride, 1]
-        return tf.nn.bias_add(tf.nn.conv2d(images, self._weights, strides, padding="SAME"), self._bias)
+        outputs = tf.nn.conv2d(images, self._weights, strides, padding="SAME")
+        # Of no image at all, TensorFlow 2.21 returns something of the input's shape.
+        outputs = tf.reshape(outputs, [-1] + outputs.shape.as_list()[1:])
+        return tf.nn.bias_add(outputs, self._bias)
 
 
 class ConvEncoder(snt.AbstractModule):
