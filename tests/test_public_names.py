@@ -11,6 +11,7 @@ import sqair
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 NAMES = [
+    "AIR",
     "Generator",
     "SQAIR",
     "SQAIRCell",
@@ -20,7 +21,7 @@ NAMES = [
     "Tracker",
     "UserError",
 ]
-NAMES += ["loss_and_report", "mlp_sqair", "open_run"]
+NAMES += ["conv_sqair", "loss_and_report", "mlp_air", "mlp_sqair", "open_run"]
 
 
 def test_the_names_are_these_and_no_others():
