@@ -133,6 +133,16 @@ def test_any_options_give_sequences_whose_digits_have_places(bundle, options, se
         assert (sequence.boxes[..., 2] > 0).sum(-1).max() <= options.max_digits
 
 
+def test_there_are_places_for_all_digits_that_a_slot_can_hold_and_no_more(bundle):
+    # A digit lives for 3 frames, as these take it from 14 to 42 of 56 pixels; in 12 there are at most
+    # 1 of the first, 2 empty ones, 3 of the second, 2 empty ones and 3 of the third.
+    options = Options(
+        canvas_size=(28, 28), max_digits=1, seq_len=12, speed=14.0, wait=2, birth_prob=1.0, history=20
+    )
+    sequences = mnist_mot.make_chunk(bundle.train, options, 0, "train", 0)
+    assert max(sequence.presence.sum() for sequence in sequences) == options.layout().max_objects == 3
+
+
 def test_without_history_everything_comes_in_and_moves_at_its_speed(bundle):
     """The second way to say what the paper's parameters mean, of whole sequences."""
     options = Options(history=0)
