@@ -135,8 +135,14 @@ def measure(c, folder, began):
         `objects` (present, propagated, discovered); before the first and after each `unit_seconds`.
     """
     from sqair.engine import ranks
+    from sqair.evaluation.evaluator import session_config
 
-    with ranks.join() if c["ranks"] > 1 else contextlib.nullcontext(ranks.ALONE) as group:
+    joined = (
+        ranks.join(session_config(c["num_threads"]))
+        if c["ranks"] > 1
+        else contextlib.nullcontext(ranks.ALONE)
+    )
+    with joined as group:
         return _measure(c, folder, began, group)
 
 
