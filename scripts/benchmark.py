@@ -9,6 +9,8 @@ before and after each step. Sequences are made from the digits that come with th
 each record of --json, is one configuration:
 
   step s    seconds of a step: median (fastest-slowest) of all steps; a step of training is an update
+  cpu s     seconds of processors that a step took, median: less than above where others keep them, as much as
+            all threads together
   R         processes that share a batch, with --num_threads each; memory and times are those of the first
   unit s    seconds of the unit, median
   units     seconds of a step divided by those of the units next to it, median
@@ -81,14 +83,14 @@ DOUBLED = ("seq_len", "batch_size", "k_particles", "n_steps_per_image")
 SWEPT = (*DOUBLED, "n_units", "ranks")
 RANK_0 = "[0]"  # begins its lines where horovodrun passes them on
 HEADER = (
-    "kind    T   B  K  N  units  R |  step s (min-max)      unit s  units | objects | build s  first s  nodes  peak MB"
-    "  share  model"
+    "kind    T   B  K  N  units  R |  step s (min-max)      cpu s  unit s  units | objects | build s  first s  nodes"
+    "  peak MB  share  model"
 )
 ROW = (
     "{kind:5} {seq_len:3} {batch_size:3} {k_particles:2} {n_steps_per_image:2} {n_units:6} {ranks:2} | "
-    "{step_seconds:7.3f} "
-    "({step_seconds_min:.3f}-{step_seconds_max:.3f}) {unit_seconds:7.3f} {units:6.2f} | {objects_per_frame:7.2f} | "
-    "{build_seconds:7.1f} {first_step_seconds:8.1f} {graph_nodes:6} {megabytes:8.0f} {share:>6}  {model_config}"
+    "{step_seconds:7.3f} ({step_seconds_min:.3f}-{step_seconds_max:.3f}) {cpu_seconds:7.3f} {unit_seconds:7.3f} "
+    "{units:6.2f} | {objects_per_frame:7.2f} | {build_seconds:7.1f} {first_step_seconds:8.1f} {graph_nodes:6} "
+    "{megabytes:8.0f} {share:>6}  {model_config}"
 )
 
 

@@ -116,10 +116,11 @@ with cli.group("Reports"):
 
 def main(flags, *configs):
     from sqair.engine import ranks  # imports TensorFlow, which `gpu` has to precede
+    from sqair.evaluation.evaluator import session_config
 
     if not flags.distributed:
         return train(flags, *configs, ranks.ALONE)
-    with ranks.join() as group:
+    with ranks.join(session_config(flags.num_threads)) as group:
         return train(flags, *configs, group)
 
 

@@ -44,6 +44,7 @@ MEASUREMENT = dict(
     peak_rss_bytes=100,
     image_shape=[50, 50, 1],
     step_seconds=[4.0, 5.0],
+    cpu_seconds=[3.0, 4.0],
     unit_seconds=[1.0, 3.0, 2.0],
     objects=[[1.5, 0.5, 1.0], [2.5, 1.0, 1.5]],
 )
@@ -214,12 +215,18 @@ def test_one_row_and_record_for_each_configuration_and_the_growth(tmp_path):
 
 
 def test_a_summary_joins_the_steps_of_all_processes():
-    slower = dict(MEASUREMENT, step_seconds=[12.0], unit_seconds=[1.0, 1.0], objects=[[2.0, 0.0, 0.0]])
+    slower = dict(
+        MEASUREMENT,
+        step_seconds=[12.0],
+        cpu_seconds=[9.0],
+        unit_seconds=[1.0, 1.0],
+        objects=[[2.0, 0.0, 0.0]],
+    )
     slower.update(build_seconds=2.0, first_step_seconds=6.0, peak_rss_bytes=300)
     record = benchmarking.summarise(CONFIGURATION, [MEASUREMENT, slower])
     assert record["step_seconds"] == 5 and (record["step_seconds_min"], record["step_seconds_max"]) == (4, 12)
     assert record["units"] == 2  # the median of 4 / 2, 5 / 2.5 and 12 / 1
-    assert record["unit_seconds"] == 1 and record["objects_per_frame"] == 2
+    assert record["unit_seconds"] == 1 and record["cpu_seconds"] == 4 and record["objects_per_frame"] == 2
     assert (record["build_seconds"], record["first_step_seconds"]) == (1.5, 4)
     assert (record["graph_nodes"], record["peak_rss_bytes"], record["repeats"]) == (7, 300, 2)
 

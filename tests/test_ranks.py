@@ -17,7 +17,7 @@ from stub_ranks import Lockstep
 
 from sqair.engine import ranks
 from sqair.errors import UserError
-from sqair.graph_mode import TF2
+from sqair.graph_mode import TF2, tf
 from sqair.model import noise
 from sqair.training import checkpoints
 from sqair.training.graph import NonFiniteError, TrainingGraph
@@ -131,14 +131,17 @@ def test_one_process_is_a_group_of_one():
         pass
 
 
+def refused():
+    """The sentence of a process that can't join others."""
+    with pytest.raises(UserError) as raised, ranks.join(tf.ConfigProto()):
+        pass
+    return str(raised.value)
+
+
 def test_without_horovod_one_sentence_says_how_to_get_it(monkeypatch):
     monkeypatch.setattr(ranks, "TF2", False)
     monkeypatch.setitem(sys.modules, "horovod", None)
-    with pytest.raises(UserError, match="^`distributed` needs Horovod.*scripts/setup.sh --horovod.$"):
-        ranks.Together()
-    monkeypatch.setattr(ranks, "TF2", True)
-    with pytest.raises(UserError, match="^`distributed` needs TensorFlow 1.15"):
-        ranks.Together()
+    assert re.match("`distributed` needs Horovod.*scripts/setup.sh --horovod.$", refused())
 
 
 def test_a_process_that_horovodrun_did_not_start_is_refused(monkeypatch):
@@ -148,10 +151,20 @@ def test_a_process_that_horovodrun_did_not_start_is_refused(monkeypatch):
     horovod.tensorflow = types.ModuleType("horovod.tensorflow")
     monkeypatch.setitem(sys.modules, "horovod", horovod)
     monkeypatch.setitem(sys.modules, "horovod.tensorflow", horovod.tensorflow)
-    with pytest.raises(
-        UserError, match="^`distributed` is for processes that horovodrun starts: horovodrun -np 2"
-    ):
-        ranks.Together()
+    assert refused().startswith("`distributed` is for processes that horovodrun starts: horovodrun -np 2")
+
+
+@pytest.mark.parametrize(
+    "known", [None, "{}", "[]", "no JSON", '{"cluster": {"worker": ["a:1"]}, "task": {"index": 1}}']
+)
+def test_a_process_that_is_told_of_no_others_is_refused(known, monkeypatch):
+    monkeypatch.setattr(ranks, "TF2", True)
+    monkeypatch.delenv("TF_CONFIG", raising=False)
+    if known is not None:
+        monkeypatch.setenv("TF_CONFIG", known)
+    assert refused().startswith(
+        "`distributed` needs the addresses of all processes and the number of this one in TF_CONFIG"
+    )
 
 
 DEVICES = """
@@ -190,14 +203,17 @@ def test_processes_of_a_machine_take_a_gpu_each():
     assert output.split("\n")[:-1] == [wanted for _, wanted in cases]
 
 
-horovod = [
+can_start = [
     pytest.mark.slow,
     pytest.mark.skipif(
-        TF2 or importlib.util.find_spec("horovod") is None,
-        reason="needs TensorFlow 1.15 and scripts/setup.sh --horovod",
+        not TF2 and importlib.util.find_spec("horovod") is None, reason="needs scripts/setup.sh --horovod"
     ),
 ]
-HOROVODRUN = [sys.executable, "-m", "horovod.runner.launch", "-np", "2"]
+STARTER = (
+    [sys.executable, os.path.join(TESTS, "two_processes.py")]
+    if TF2
+    else [sys.executable, "-m", "horovod.runner.launch"]
+)
 
 
 def environment():
@@ -212,7 +228,7 @@ def output_of(*command):
 def started(*command):
     """Two ranks of a command; their lines begin with [rank]<stream>."""
     pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True)
-    return subprocess.Popen([*HOROVODRUN, *command], env=environment(), **pipes)
+    return subprocess.Popen([*STARTER, "-np", "2", *command], env=environment(), **pipes)
 
 
 def lines_of(output, rank):
@@ -226,9 +242,10 @@ from sqair.engine import ranks
 from sqair.errors import UserError
 from sqair.graph_mode import tf
 
-with ranks.join() as group, tf.Session() as session:
+with ranks.join(tf.ConfigProto()) as group, group.place():
     mean = group.mean(tf.constant([1.0, 2.0]) * (1 + 2 * group.rank))
-    print(session.run(mean).tolist(), group.highest(group.rank - 1), [group.highest(15 * n) for n in (0, 1)])
+    session = group.session(tf.ConfigProto())
+    print(session.run(mean).tolist(), group.highest(group.rank), [group.highest(15 * n) for n in (0, 1)])
     group.check_same("weights", b"same")
     try:
         group.check_same("weights", b"of rank %d" % group.rank)
@@ -237,10 +254,10 @@ with ranks.join() as group, tf.Session() as session:
 """
 
 
-class TestHorovod:
-    """The same with processes."""
+class TestProcesses:
+    """The same with processes: of Horovod under TensorFlow 1.15, of a cluster of TensorFlow under 2.x."""
 
-    pytestmark = horovod
+    pytestmark = can_start
     flags = "--batch_size=4 --k_particles=2 --num_threads=1 --report_loss_every=1 --fig_itr=0".split()
     stub = ["--model_config", os.path.join(TESTS, "stub_config.py"), "--log_itr=0"]
 
@@ -266,7 +283,7 @@ class TestHorovod:
         output, _ = started(sys.executable, "-c", PROGRAM).communicate()
         for rank in (0, 1):
             numbers, sentence = lines_of(output, rank)
-            assert numbers == "[2.0, 4.0] 0 [0, 15]"
+            assert numbers == "[2.0, 4.0] 1 [0, 15]"
             assert sentence.startswith(
                 "The 2 ranks do not start with the same weights; give all the same flags"
             )

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Processes that train one model together: the one door to Horovod.
+"""Processes that train one model together: the one door to Horovod, and to TensorFlow's own collectives under 2.x.
 
 Rank r of n computes its part of every batch, and one all-reduce makes of all parts' gradients that of the batch. All
 ranks do the same in the same order: each of these calls waits for those of the others.
 """
 
 import contextlib
+import json
 import os
 import platform
 import signal
@@ -17,6 +18,16 @@ from sqair.graph_mode import TF2, tf
 
 START = "horovodrun -np 2 .venv/bin/python scripts/train.py --distributed"
 SECONDS_TO_END = 3.0  # in which a process that is killed has gone from the list of processes
+# What errors say when the connection to a rank is lost, or the rank has ended by itself.
+_CONNECTION = (
+    "Horovod",
+    "horovod",
+    "Collective",
+    "collective",
+    "Connection reset",
+    "Socket closed",
+    "failed to connect",
+)
 
 
 class Alone:
@@ -29,7 +40,7 @@ class Alone:
         return vector
 
     def highest(self, number):
-        """The highest of all ranks' numbers, an int."""
+        """The highest of all ranks' numbers, an int that is at least 0."""
         return number
 
     def check_same(self, name, content):
@@ -47,45 +58,38 @@ class Alone:
         """A context for whatever waits for other ranks; raises `UserError` if one of them is gone."""
         return contextlib.nullcontext()
 
+    def place(self):
+        """A context for the graph that `mean` is an operation of."""
+        return contextlib.nullcontext()
+
+    def session(self, config):
+        """A `tf.Session` of the default graph, which was made in `place`."""
+        return tf.Session(config=config)
+
 
 class Together(Alone):
-    """One of several processes that horovodrun started."""
+    """One of several processes; how they reach each other is left to `_Horovod` and `_Collectives`."""
 
-    def __init__(self):
-        """Waits until all of them are there.
-
-        Raises:
-            UserError: if Horovod is not there, or did not start this process.
-        """
-        hvd = _horovod()
-        hvd.init()
-        self.rank, self.size = hvd.rank(), hvd.size()
-        self._average = lambda vector: hvd.allreduce(vector, op=hvd.Average, name="mean")
-        with tf.Graph().as_default() as graph, tf.device("/cpu:0"):
+    def _meet(self, config):
+        """Waits until all of them are there."""
+        with tf.Graph().as_default(), self.place(), tf.device("/cpu:0"):
             self._number = tf.placeholder(tf.int64, [])
-            self._highest = hvd.allreduce(self._number, op=hvd.Max, name="highest")
-            processes = hvd.allgather(
-                tf.constant([[_this_machine(), os.getpid()]], tf.int64), name="processes"
-            )
-            config = tf.ConfigProto(
-                intra_op_parallelism_threads=1, inter_op_parallelism_threads=1, device_count={"GPU": 0}
-            )
-            self._session = tf.Session(graph=graph, config=config)
-            self._processes = self._session.run(processes).tolist()
-
-    def mean(self, vector):
-        """As of `Alone`, by one all-reduce."""
-        return self._average(vector)
+            self._highest = self._reduce_highest(self._number)
+            self._agreeing = self.session(config)
+        own = [_this_machine(), os.getpid()]
+        self._processes = [
+            [self.highest(number if rank == self.rank else 0) for number in own] for rank in range(self.size)
+        ]
 
     def highest(self, number):
         """As of `Alone`."""
         with self.connected():
-            return int(self._session.run(self._highest, {self._number: number}))
+            return int(self._agreeing.run(self._highest, {self._number: number}))
 
     def check_same(self, name, content):
         """As of `Alone`, by checksums."""
         checksum = zlib.crc32(content)
-        if self.highest(checksum) != -self.highest(-checksum):
+        if self.highest(checksum) != 2**32 - self.highest(2**32 - checksum):
             raise UserError(
                 f"The {self.size} ranks do not start with the same {name}; give all the same flags, data set and code,"
                 " and a `results_dir` that they share."
@@ -97,7 +101,7 @@ class Together(Alone):
         try:
             yield
         except tf.errors.OpError as error:
-            if "orovod" not in error.message and "gloo" not in error.message:
+            if not any(part in error.message for part in _CONNECTION):
                 raise
             raise UserError(
                 f"{self._lost()}, and the others cannot go on without it; `resume` goes on from the last checkpoint."
@@ -115,23 +119,82 @@ class Together(Alone):
             if lost:
                 return f"Training stopped: {' and '.join(lost)} has ended"
             time.sleep(0.05)
-        return "Training stopped: a rank on another machine has ended"
+        return "Training stopped: another rank has ended"
+
+
+class _Horovod(Together):
+    """For TensorFlow 1.15."""
+
+    def __init__(self, config):
+        self._hvd = _horovod()
+        self._hvd.init()
+        self.rank, self.size = self._hvd.rank(), self._hvd.size()
+        self._meet(config)
+
+    def mean(self, vector):
+        """As of `Alone`, by one all-reduce."""
+        return self._hvd.allreduce(vector, op=self._hvd.Average, name="mean")
+
+    def _reduce_highest(self, number):
+        return self._hvd.allreduce(number, op=self._hvd.Max, name="highest")
+
+
+class _Collectives(Together):
+    """For TensorFlow 2.x: each rank is a server of a cluster, which does what its own sessions want."""
+
+    def __init__(self, config):
+        workers, self.rank = _cluster()
+        self.size = len(workers)
+        self._leader = "/job:worker/replica:0/task:0"
+        server_config = self._with_leader(config)
+        self._server = tf.distribute.Server({"worker": workers}, "worker", self.rank, config=server_config)
+        self._meet(config)
+
+    def mean(self, vector):
+        """As of `Alone`, by one all-reduce."""
+        return self._reduce(vector, instance_key=1, merge_op="Add", final_op="Div")
+
+    def place(self):
+        """As of `Alone`: on this rank of the cluster."""
+        return tf.device(f"/job:worker/replica:0/task:{self.rank}")
+
+    def session(self, config):
+        """As of `Alone`, with the server of this rank."""
+        return tf.Session(self._server.target, config=self._with_leader(config))
+
+    def _reduce_highest(self, number):
+        return self._reduce(number, instance_key=2, merge_op="Max", final_op="Id")
+
+    def _reduce(self, tensor, **how):
+        return tf.raw_ops.CollectiveReduce(
+            input=tensor, group_size=self.size, group_key=1, subdiv_offsets=[0], **how
+        )
+
+    def _with_leader(self, config):
+        """The config of sessions whose steps rank 0 numbers, so that those of the same number meet."""
+        changed = tf.ConfigProto()
+        changed.CopyFrom(config)
+        changed.experimental.collective_group_leader = self._leader
+        return changed
 
 
 ALONE = Alone()
 
 
 @contextlib.contextmanager
-def join():
-    """Joins the processes that horovodrun started with this one; gives `Together`.
+def join(config):
+    """Joins the processes that were started with this one; gives `Together`.
 
-    When it is left, SIGTERM is ignored: the launcher sends it to the others as soon as one process ends with a status
+    When it is left, SIGTERM is ignored: a launcher sends it to the others as soon as one process ends with a status
     that is not 0, and they are ending by themselves then.
 
+    Args:
+        config: `tf.ConfigProto` of the sessions.
+
     Raises:
-        UserError: if Horovod is not there, or did not start this process.
+        UserError: if Horovod is not there, or nothing says what the other processes are.
     """
-    together = Together()
+    together = (_Collectives if TF2 else _Horovod)(config)
     try:
         yield together
     finally:
@@ -139,10 +202,6 @@ def join():
 
 
 def _horovod():
-    if TF2:
-        raise UserError(
-            "`distributed` needs TensorFlow 1.15: Horovod 0.28.1, which it uses, does not build against 2.21."
-        )
     try:
         os.environ.setdefault("HOROVOD_LOG_LEVEL", "fatal")  # what it would say is raised as an error, too
         os.environ.setdefault("HOROVOD_STALL_CHECK_TIME_SECONDS", "600")  # others wait while rank 0 evaluates
@@ -156,15 +215,27 @@ def _horovod():
     return hvd
 
 
+def _cluster():
+    """The addresses of all ranks and the number of this one, which TensorFlow's `TF_CONFIG` says."""
+    try:
+        known = json.loads(os.environ["TF_CONFIG"])
+        workers, index = known["cluster"]["worker"], known["task"]["index"]
+        return workers, range(len(workers))[index]
+    except (KeyError, IndexError, TypeError, ValueError):
+        raise UserError(
+            "`distributed` needs the addresses of all processes and the number of this one in TF_CONFIG, such as"
+            ' {"cluster": {"worker": ["one:2222", "two:2222"]}, "task": {"type": "worker", "index": 0}}.'
+        ) from None
+
+
 def _this_machine():
     return zlib.crc32(platform.node().encode())
 
 
 def _runs(process):
     """Whether a process of this machine has not ended; one whose end nobody has asked for yet has."""
-    import psutil  # comes with Horovod
-
     try:
-        return psutil.Process(process).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
+        with open(f"/proc/{process}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] not in ("Z", "X")
+    except OSError:
+        return not os.path.exists("/proc/self/stat")  # where nothing says it

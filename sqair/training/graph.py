@@ -63,11 +63,11 @@ class TrainingGraph:
         self._dataset, self._settings, self._group = dataset, settings, group
         self.step = 0 if checkpoint is None else checkpoint.step
         self.graph = LeanGraph()
-        with self.graph.as_default(), devices.accelerator():
+        with self.graph.as_default(), group.place(), devices.accelerator():
             tf.set_random_seed(settings.seed)
             self._build(make_model)
             self._saver = checkpoints.Saver(tf.global_variables())
-            self.session = tf.Session(config=evaluation.session_config(settings.num_threads))
+            self.session = group.session(evaluation.session_config(settings.num_threads))
             self.session.run([tf.global_variables_initializer(), self._iterator.initializer])
             if checkpoint is not None:
                 checkpoints.load(self.session, tf.global_variables(), checkpoint.values, checkpoint.path)

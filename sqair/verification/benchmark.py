@@ -137,11 +137,17 @@ def measure(c, folder, began):
         Dict: `build_seconds` (graph, session and first values), `first_step_seconds` (from the start of the process
         to the end of its first step, with all imports and the building, without making data), `graph_nodes`,
         `peak_rss_bytes` (with 34 MB of the unit's matrices), `image_shape`; for each step `step_seconds` and
-        `objects` (present, propagated, discovered); before the first and after each `unit_seconds`.
+        `cpu_seconds` and `objects` (present, propagated, discovered); before the first and after each `unit_seconds`.
     """
     from sqair.engine import ranks
+    from sqair.evaluation.evaluator import session_config
 
-    with ranks.join() if c["ranks"] > 1 else contextlib.nullcontext(ranks.ALONE) as group:
+    joined = (
+        ranks.join(session_config(c["num_threads"]))
+        if c["ranks"] > 1
+        else contextlib.nullcontext(ranks.ALONE)
+    )
+    with joined as group:
         return _measure(c, folder, began, group)
 
 
@@ -156,14 +162,16 @@ def _measure(c, folder, began, group):
     unit()
     for _ in range(WARM_UP - 1):
         step()
-    seconds, units, objects = [], [unit()], []
+    seconds, cpu_seconds, units, objects = [], [], [unit()], []
     for _ in range(c["steps"]):
+        before = time.process_time()
         step_seconds, numbers = _timed(step)
+        cpu_seconds.append(time.process_time() - before)
         seconds.append(step_seconds)
         units.append(unit())
         objects.append([float(numbers.get(f"raw_num_{kind}steps", 0.0)) for kind in ("", "prop_", "disc_")])
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    result.update(step_seconds=seconds, unit_seconds=units, objects=objects)
+    result.update(step_seconds=seconds, cpu_seconds=cpu_seconds, unit_seconds=units, objects=objects)
     return dict(result, graph_nodes=graph_nodes, peak_rss_bytes=peak, image_shape=data.image_shape)
 
 
@@ -198,8 +206,8 @@ def summarise(c, measurements):
 
     Returns:
         The configuration with medians over the steps of all processes: `step_seconds`, its `_min` and `_max`,
-        `unit_seconds`, `units` (of each step's time divided by the mean of the unit's just before and after it);
-        medians over processes: `build_seconds`, `first_step_seconds`; the greatest `peak_rss_bytes`;
+        `cpu_seconds`, `unit_seconds`, `units` (of each step's time divided by the mean of the unit's just before and
+        after it); medians over processes: `build_seconds`, `first_step_seconds`; the greatest `peak_rss_bytes`;
         `graph_nodes`; `objects_per_frame`; `multiply_adds` of a step, and the `share_of_matrix_speed` at which it
         does them, both None of other models than MLP-SQAIR.
     """
@@ -216,6 +224,7 @@ def summarise(c, measurements):
         step_seconds=statistics.median(seconds),
         step_seconds_min=min(seconds),
         step_seconds_max=max(seconds),
+        cpu_seconds=statistics.median(over_steps("cpu_seconds")),
         unit_seconds=statistics.median(over_steps("unit_seconds")),
         units=units,
         build_seconds=statistics.median(over_processes("build_seconds")),
