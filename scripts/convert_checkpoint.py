@@ -71,7 +71,7 @@ def expanded(argv):
         raise UserError(
             f"{path} holds no flags; give `source_flags`, a JSON file of an object with their names."
         )
-    known = [name for name in cli.own_flags() if name not in OWN_FLAGS and name in stored]
+    known = [name for name in cli.own_flags() if name not in OWN_FLAGS and stored.get(name) is not None]
     return argv[:1] + [f"--{name}={stored[name]}" for name in known] + argv[1:]
 
 

@@ -293,4 +293,6 @@ def test_the_script_there_and_back(tmp_path):
         num_workers=1,
     )
     status, out, err = run_script("evaluate.py", f"--run={folder}", f"--data={data_dir}", "--json")
-    assert (status, err) == (0, "") and np.isfinite(json.loads(out)[0]["normalised_iwae"])
+    assert (status, err) == (0, "") and np.isfinite(
+        json.loads(out)[0]["estimates"]["normalised_iwae"]["mean"]
+    )
