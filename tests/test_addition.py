@@ -31,7 +31,7 @@ class Bar:
 
 
 class StubEvaluator:
-    """Features that tell the digits: the frame of a digit's place has a one at the digit, others are noise."""
+    """Features that tell the sum: a one at its place, and noise."""
 
     def __init__(self, num_train=300, num_valid=60):
         rng = np.random.RandomState(3)
@@ -55,8 +55,7 @@ class StubEvaluator:
         for first in range(0, num_sequences, 32):
             labels = self.labels[split][first : min(first + 32, num_sequences)]
             features = 0.01 * self._rng.normal(size=(T, len(labels), F))
-            for place in range(2):
-                features[place, np.arange(len(labels)), labels[:, place]] += 1
+            features[:, np.arange(len(labels)), labels.sum(1)] += 1
             yield Features(features.astype(np.float32), labels, None)
 
 
@@ -118,7 +117,7 @@ def test_what_is_told_by_the_features_is_found_and_found_once(quick, tmp_path):
     assert evaluator.asked == [("train", 300), ("valid", 60)] and bar.seen == 360
     assert seen == [few, all_] == additions.entries()
     assert (few["labelled"], all_["labelled"], all_["tested"], all_["step"]) == (60, 300, 60, 7)
-    assert all_["accuracy"] > max(few["accuracy"], 0.3)
+    assert all_["accuracy"] > max(few["accuracy"], 0.6)
     p = all_["accuracy"]
     assert all_["standard_error"] == pytest.approx(math.sqrt(p * (1 - p) / 60))
     assert all_["updates"] == all_["best_update"] + 3 * 50
@@ -150,7 +149,7 @@ def test_what_was_cut_keeps_what_was_complete(quick, tmp_path):
 
 def test_features_that_tell_nothing_are_no_better_than_chance(quick):
     rng = np.random.RandomState(0)
-    examples = Examples(rng.normal(size=(400, 10)).astype(np.float32), rng.randint(19, size=400))
+    examples = Examples(rng.normal(size=(400, 2, 10)).astype(np.float32), rng.randint(19, size=400))
     found = addition.classify(examples.between(0, 200), examples.between(200, 400), 0)
     assert found["accuracy"] < 1 / 19 + 5 * math.sqrt(1 / 19 / 200)
 
@@ -188,8 +187,8 @@ def test_what_is_held_out_is_not_learnt_from_and_the_best_weights_are_tested(mon
     recorder = Recorder([0.2, 0.4, 0.4, 0.3, 0.7, 0.9, 0.5])
     monkeypatch.setattr(addition, "SumClassifier", recorder)
     sums = tuple(range(300))
-    labelled = Examples(np.zeros((300, 6), np.float32), np.array(sums))
-    tested = Examples(np.zeros((10, 6), np.float32), np.arange(1000, 1010))
+    labelled = Examples(np.zeros((300, 2, 6), np.float32), np.array(sums))
+    tested = Examples(np.zeros((10, 2, 6), np.float32), np.arange(1000, 1010))
     found = addition.classify(labelled, tested, 4, patience=2, check_every=5)
     held_out = sums[270:]
     assert {entry for entry in recorder.log if entry[0] == "learnt"} == {("learnt", sums[:270])}

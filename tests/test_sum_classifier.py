@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The classifier beside one in float64 NumPy, with the gradient by hand."""
 
+import math
+
 import numpy as np
 
 from sqair.evaluation import sum_classifier
@@ -13,8 +15,20 @@ def weights_of(classifier):
     return [value.astype(np.float64) for value in classifier._session.run(variables)]
 
 
+def slow_log_probs(weights, frame):
+    """Of one frame `[F]`, one number after the other."""
+    x = list(frame.astype(np.float64))
+    for layer in range(0, len(weights), 2):
+        w, b = weights[layer : layer + 2]
+        x = [b[j] + sum(x[i] * w[i, j] for i in range(len(x))) for j in range(len(b))]
+        if layer < len(weights) - 2:
+            x = [value if value > 0 else math.expm1(value) for value in x]
+    total = math.log(sum(math.exp(value) for value in x))
+    return np.array([value - total for value in x])
+
+
 def slow_gradients(weights, features, sums):
-    """Which are right, the mean cross-entropy, and its gradients; `weights` are w, b of each layer in turn."""
+    """The mean cross-entropy's gradients; `weights` are w, b of each layer in turn, `features` `[n, F]`."""
     layers = list(zip(weights[::2], weights[1::2]))
     inputs, x = [], features.astype(np.float64)
     for number, (w, b) in enumerate(layers):
@@ -23,21 +37,38 @@ def slow_gradients(weights, features, sums):
         if number < len(layers) - 1:
             x = np.where(x > 0, x, np.expm1(x))
     log_probs = x - np.log(np.exp(x).sum(1, keepdims=True))
-    right, loss = x.argmax(1) == sums, -log_probs[np.arange(len(sums)), sums].mean()
     d = (np.exp(log_probs) - np.eye(x.shape[1])[sums]) / len(sums)
     gradients = []
     for x, (w, _) in zip(inputs[::-1], layers[::-1]):
         gradients = [x.T @ d, d.sum(0)] + gradients
         d = (d @ w.T) * np.where(x > 0, 1, x + 1)  # ELU's derivative by its value
-    return right, loss, gradients
+    return gradients
 
 
-def data(n=70, width=6):
+def data(n=70, seq_len=1, width=6):
     rng = np.random.RandomState(0)
-    return rng.normal(size=(n, width)).astype(np.float32), rng.randint(19, size=n)
+    return rng.normal(size=(n, seq_len, width)).astype(np.float32), rng.randint(19, size=n)
 
 
-def test_outputs_and_updates_agree_with_the_slow_ones():
+def test_a_sequence_is_classified_by_the_mean_over_its_frames(monkeypatch):
+    monkeypatch.setattr(sum_classifier, "HIDDEN", (7, 5))
+    monkeypatch.setattr(sum_classifier, "_TESTED_AT_ONCE", 9)
+    features, sums = data(20, seq_len=3)
+    classifier = SumClassifier(6)
+    weights = [5 * w for w in weights_of(classifier)]
+    with classifier._session.graph.as_default():
+        for variable, value in zip(sum_classifier.tf.trainable_variables(), weights):
+            variable.load(value, classifier._session)
+    log_probs = np.array([np.mean([slow_log_probs(weights, f) for f in s], axis=0) for s in features])
+    sums[:10] = log_probs[:10].argmax(1)
+    right, loss = classifier.test(features, sums)
+    np.testing.assert_array_equal(right, log_probs.argmax(1) == sums)
+    assert right[:10].all() and not right.all()
+    np.testing.assert_allclose(loss, -log_probs[np.arange(20), sums].mean(), rtol=1e-4)
+    classifier.close()
+
+
+def test_updates_agree_with_the_slow_ones():
     features, sums = data()
     classifier = SumClassifier(6, seed=3, batch_size=70)
     weights = weights_of(classifier)
@@ -45,11 +76,7 @@ def test_outputs_and_updates_agree_with_the_slow_ones():
     first = [np.zeros_like(w) for w in weights]
     second = [np.zeros_like(w) for w in weights]
     for step in range(1, 4):
-        right, loss, gradients = slow_gradients(weights, features, sums)
-        found_right, found_loss = classifier.test(features, sums)
-        np.testing.assert_array_equal(found_right, right)
-        np.testing.assert_allclose(found_loss, loss, rtol=1e-4)
-        for i, gradient in enumerate(gradients):
+        for i, gradient in enumerate(slow_gradients(weights, features[:, 0], sums)):
             first[i] += 0.1 * (gradient - first[i])
             second[i] += 0.001 * (gradient**2 - second[i])
             rate = 1e-3 * np.sqrt(1 - 0.999**step) / (1 - 0.9**step)
@@ -62,21 +89,24 @@ def test_outputs_and_updates_agree_with_the_slow_ones():
 
 
 def test_every_example_is_learnt_from_as_often_and_the_seed_fixes_the_order(monkeypatch):
-    features, sums = np.arange(10.0).reshape(10, 1), np.arange(10)
+    features, sums = np.arange(30.0).reshape(10, 3, 1), np.arange(10)  # which tell sequence and frame
     orders = []
     for seed in (1, 1, 2):
-        classifier, seen = SumClassifier(1, seed, batch_size=4), []
+        classifier, seen, frames = SumClassifier(1, seed, batch_size=4), [], []
         run = classifier._session.run
 
-        def record(fetches, feed=None, run=run, seen=seen, classifier=classifier):
+        def record(fetches, feed=None, run=run, seen=seen, frames=frames, classifier=classifier):
             seen.extend(feed[classifier._sums].tolist())
+            (shown,) = feed[classifier._features].reshape(1, -1) - 3 * feed[classifier._sums]
+            frames.extend(shown.tolist())
             return run(fetches, feed)
 
         monkeypatch.setattr(classifier._session, "run", record)
         for _ in range(5):
             classifier.update(features, sums)
         assert sorted(seen[:10]) == sorted(seen[10:]) == list(range(10)) and seen[:10] != seen[10:]
-        orders.append(seen)
+        assert set(frames) == {0, 1, 2}
+        orders.append((seen, frames))
         classifier.close()
     assert orders[0] == orders[1] != orders[2]
 

@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The classifier of the addition task: two hidden layers of 256 ELU, 19 outputs, Adam at TensorFlow's defaults."""
+"""The classifier of the addition task: two hidden layers of 256 ELU, 19 outputs, Adam at TensorFlow's defaults.
+
+Not in the paper: it sees one frame at a time. It learns from a random frame of each sequence in a batch; what it says
+of a sequence is the mean of its log-probabilities over all frames.
+"""
 
 import numpy as np
 
@@ -10,24 +14,32 @@ from sqair.graph_mode import snt, tf
 NUM_SUMS = 19  # 0 to 18
 HIDDEN = (256, 256)
 BATCH_SIZE = 64  # not in the paper
+_TESTED_AT_ONCE = 1000  # sequences
 
 
 class SumClassifier:
     """Tells the sum of digits from features, in a graph and session of its own."""
 
     def __init__(self, num_features, seed=0, batch_size=BATCH_SIZE, num_threads=1):
-        """Builds the network; `seed` fixes its initial values and what is learnt from in which order."""
+        """Builds the network for `num_features` of a frame.
+
+        `seed` fixes its initial values, the order of sequences and which of their frames are learnt from.
+        """
         self._rng, self._batch_size = np.random.RandomState(seed), batch_size
         self._order = np.zeros(0, int)
         with tf.Graph().as_default():
             tf.set_random_seed(seed)
-            self._features = tf.placeholder(tf.float32, [None, num_features], "features")
+            self._features = tf.placeholder(tf.float32, [None, None, num_features], "features")
             self._sums = tf.placeholder(tf.int32, [None], "sums")
             with initial_values.keyed_by_name():
-                logits = snt.nets.MLP([*HIDDEN, NUM_SUMS], activation=tf.nn.elu)(self._features)
-            losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=self._sums, logits=logits)
-            self._loss = tf.reduce_mean(losses)
-            self._right = tf.equal(tf.argmax(logits, axis=-1, output_type=tf.int32), self._sums)
+                logits = snt.BatchApply(snt.nets.MLP([*HIDDEN, NUM_SUMS], activation=tf.nn.elu))(
+                    self._features
+                )
+            log_probs = tf.reduce_mean(tf.nn.log_softmax(logits), axis=1)
+            of_sum = tf.reduce_sum(tf.one_hot(self._sums, NUM_SUMS) * log_probs, axis=-1)
+            self._loss = -tf.reduce_mean(of_sum)
+            self._losses = -of_sum
+            self._right = tf.equal(tf.argmax(log_probs, axis=-1, output_type=tf.int32), self._sums)
             self._update = tf.train.AdamOptimizer().minimize(self._loss)
             self._saved = [
                 tf.get_variable(f"saved_{i}", initializer=tf.zeros_like(variable), trainable=False)
@@ -40,15 +52,23 @@ class SumClassifier:
             self._session.run(tf.global_variables_initializer())
 
     def update(self, features, sums):
-        """One update with the next batch of `[n, D]` and `[n]`, the same every time, in random order."""
+        """One update with the next batch of `[n, T, F]` and `[n]`, the same every time, in random order."""
         while len(self._order) < self._batch_size:
             self._order = np.append(self._order, self._rng.permutation(len(sums)))
         batch, self._order = self._order[: self._batch_size], self._order[self._batch_size :]
-        self._session.run(self._update, {self._features: features[batch], self._sums: sums[batch]})
+        frames = self._rng.randint(features.shape[1], size=self._batch_size)
+        feed = {self._features: features[batch, frames][:, None], self._sums: sums[batch]}
+        self._session.run(self._update, feed)
 
     def test(self, features, sums):
-        """Which of examples are classified right, `[n]` bool, and the mean cross-entropy in nats."""
-        return self._session.run([self._right, self._loss], {self._features: features, self._sums: sums})
+        """Which of `[n, T, F]` and `[n]` are classified right, `[n]` bool, and the mean cross-entropy in nats."""
+        found = []
+        for first in range(0, len(sums), _TESTED_AT_ONCE):
+            some = slice(first, first + _TESTED_AT_ONCE)
+            feed = {self._features: features[some], self._sums: sums[some]}
+            found.append(self._session.run([self._right, self._losses], feed))
+        right, losses = (np.concatenate(part) for part in zip(*found))
+        return right, float(np.mean(losses, dtype=np.float64))
 
     def keep(self):
         """Notes the weights as they are."""
