@@ -254,30 +254,36 @@ with ranks.join(tf.ConfigProto()) as group, group.place():
 """
 
 
+FLAGS = "--batch_size=4 --k_particles=2 --num_threads=1 --report_loss_every=1 --fig_itr=0".split()
+STUB = ["--model_config", os.path.join(TESTS, "stub_config.py"), "--log_itr=0"]
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory):
+    return stub_data_set.script_set(str(tmp_path_factory.mktemp("data") / "set"), num_train=30)
+
+
+@pytest.fixture
+def command(data_dir, tmp_path):
+    """The command line of a training into `tmp_path/NAME/multi_mnist/1`."""
+
+    def command(*flags, name="out", stub=True):
+        where = ["--data_dir", data_dir, "--results_dir", str(tmp_path / name)]
+        return [sys.executable, SCRIPT, *where, *FLAGS, *(STUB if stub else ()), *flags]
+
+    return command
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """The folder of such a run."""
+    return lambda name="out": str(tmp_path / name / "multi_mnist" / "1")
+
+
 class TestProcesses:
     """The same with processes: of Horovod under TensorFlow 1.15, of a cluster of TensorFlow under 2.x."""
 
     pytestmark = can_start
-    flags = "--batch_size=4 --k_particles=2 --num_threads=1 --report_loss_every=1 --fig_itr=0".split()
-    stub = ["--model_config", os.path.join(TESTS, "stub_config.py"), "--log_itr=0"]
-
-    @pytest.fixture(scope="class")
-    def data_dir(self, tmp_path_factory):
-        return stub_data_set.script_set(str(tmp_path_factory.mktemp("data") / "set"), num_train=30)
-
-    @pytest.fixture
-    def command(self, data_dir, tmp_path):
-        """The command line of a training into `tmp_path/NAME/multi_mnist/1`."""
-
-        def command(*flags, name="out", stub=True):
-            where = ["--data_dir", data_dir, "--results_dir", str(tmp_path / name)]
-            return [sys.executable, SCRIPT, *where, *self.flags, *(self.stub if stub else ()), *flags]
-
-        return command
-
-    @pytest.fixture
-    def folder(self, tmp_path):
-        return lambda name="out": str(tmp_path / name / "multi_mnist" / "1")
 
     def test_ranks_average_agree_and_compare(self):
         output, _ = started(sys.executable, "-c", PROGRAM).communicate()
@@ -321,7 +327,7 @@ class TestProcesses:
             sys.executable,
             SCRIPT,
             f"--resume_run={folder()}",
-            *self.stub[:2],
+            *STUB[:2],
             f"--train_itr={step + 2}",
         ]
         assert f"at step {step}" in output_of(*again)
