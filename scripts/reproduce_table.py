@@ -19,7 +19,12 @@ from sqair import cli, files
 from sqair.errors import UserError
 
 flags.DEFINE_list("systems", ["all"], "Which: mlp_sqair, conv_sqair, mlp_air, conv_vrnn, mlp_vrnn, or all.")
-flags.DEFINE_float("hours", 4.0, "Wall-clock hours of each training.", lower_bound=0.0)
+flags.DEFINE_float(
+    "hours",
+    4.0,
+    "Wall-clock hours of each training; one whose rate falls already, or that is complete, ends as it was begun.",
+    lower_bound=0.0,
+)
 flags.DEFINE_string("data_dir", os.path.join("data", "multi_mnist"), "Folder of moving multi-MNIST.")
 flags.DEFINE_string("results_dir", os.path.join("results", "table"), "Where runs and what is found go.")
 flags.DEFINE_string("models_dir", "models", "Where models that come along are; empty: train all.")
@@ -32,9 +37,17 @@ flags.DEFINE_list(
     "Numbers of training sequences that classifiers of the addition task learn from.",
 )
 flags.DEFINE_integer("num_threads", 0, "Threads of each training; 0: all cores.", lower_bound=0)
-flags.DEFINE_boolean("test_run", False, "Tiny models, data and numbers: tries all of it in minutes.")
+flags.DEFINE_boolean(
+    "test_run",
+    False,
+    "Tiny models, data and numbers: tries all of it in minutes. By default all of it goes into"
+    " results/table_test_run.",
+)
 
 TEST_RUN_HOURS = 0.002
+TEST_RUN_DIR = os.path.join(
+    "results", "table_test_run"
+)  # apart: a tiny model would be taken for one that is trained
 TEST_RUN = dict(few=2, many=4, few_sequences=20, many_sequences=8, labelled=("40", "all"), tiny=True)
 
 
@@ -45,6 +58,11 @@ def main(flags):
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGTERM, interrupt)
+    if flags.test_run:
+        if not flags["results_dir"].present:
+            flags.results_dir = TEST_RUN_DIR
+        if not flags["out"].present:
+            flags.out = os.path.join(flags.results_dir, "results.md")
     plan = reproduction.Plan(
         data_dir=flags.data_dir,
         results_dir=flags.results_dir,
@@ -62,8 +80,9 @@ def main(flags):
         raise UserError(f"`hours={plan.hours}` is refused: it must be above 0.")
     names = list(paper_table.TITLES) if flags.systems == ["all"] else flags.systems
     subjects = reproduction.subjects(names, plan)
-    command = f"scripts/reproduce_table.py --hours={plan.hours:g} --systems={','.join(names)}"
-    command += " --test_run" if flags.test_run else ""
+    reproduction.check(plan)
+    given = [flag.serialize() for flag in cli.own_flags().values() if flag.present]
+    command = " ".join(["scripts/reproduce_table.py", *given])
     try:
         make(subjects, plan, command, flags.out)
     except KeyboardInterrupt:
@@ -75,8 +94,9 @@ def make(subjects, plan, command, path):
     """Brings all systems to the end, one after the other, and writes the page after each."""
     from tqdm import tqdm
 
-    from sqair.verification import results_page
+    from sqair.verification import paper_table, reproduction, results_page
 
+    shown = reproduction.subjects(paper_table.TITLES, plan)  # also what was brought to its end before
     total = plan.hours * sum(not subject.comes_along for subject in subjects)
     shape = "{desc}: {n:.2f} of {total:.2f} hours trained |{bar}| {elapsed}"
     # Without a terminal, `disable=None` shows no bar.
@@ -100,7 +120,7 @@ def make(subjects, plan, command, path):
                 act()
             if not subject.comes_along:
                 trained += plan.hours
-            results_page.write(path, subjects, plan, command)
+            results_page.write(path, shown, plan, command)
 
 
 def tiny_data(results_dir):

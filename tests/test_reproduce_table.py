@@ -65,6 +65,13 @@ def test_a_test_run_goes_through_all_of_it_also_when_it_was_cut(tmp_path):
     assert "Training" not in again and "Resuming" not in again
 
 
+def test_a_test_run_is_apart_from_what_is_real(tmp_path):
+    status, _, errors = run_script("reproduce_table.py", "--test_run", "--systems=x", cwd=str(tmp_path))
+    assert status == 2 and errors.startswith("--systems=x is refused")
+    assert os.listdir(str(tmp_path)) == ["results"]
+    assert os.listdir(str(tmp_path / "results")) == ["table_test_run"]
+
+
 @pytest.mark.parametrize(
     "flags, sentence",
     [

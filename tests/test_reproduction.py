@@ -210,6 +210,42 @@ def test_a_training_that_fails_or_does_not_get_on_is_named(tmp_path, data_dir):
         reproduction.Subject("mlp_air", plan, lambda *_: 0).train()
 
 
+def test_times_beyond_the_checkpoint_do_not_end_a_leg(tmp_path, data_dir):
+    """A machine that stopped when the leg was over and not yet saved has left them."""
+    plan = plan_in(tmp_path, data_dir)
+    folder = os.path.join(plan.results_dir, "mlp_air", "1")
+    save(folder, 10, OPEN_END, 16.0)
+    with open(os.path.join(folder, "times.csv"), "a") as file:
+        file.write("15,25.0\n")  # the leg ends after 24 seconds
+    seen = []
+
+    def training(command, log, is_over):
+        seen.append(is_over())
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        reproduction.Subject("mlp_air", plan, training).train()
+    assert seen == [False]
+
+
+@pytest.mark.parametrize(
+    "changes, sentence",
+    [
+        (dict(many_sequences=7), "`many_sequences=7` is refused: .* has 6 validation sequences"),
+        (dict(few_sequences=7), "`few_sequences=7`"),
+        (dict(labelled=("all", "x")), "`labelled=x` is refused: it takes `all` or 40 and more of the 10 "),
+        (dict(labelled=("39",)), "`labelled=39`"),
+        (dict(labelled=("100",)), "`labelled=100`"),
+        (dict(data_dir="nowhere"), "nowhere"),
+    ],
+)
+def test_what_would_fail_after_hours_is_refused_at_once(tmp_path, data_dir, changes, sentence):
+    plan = plan_in(tmp_path, data_dir, labelled=("all",))
+    reproduction.check(plan)
+    with pytest.raises(UserError, match=sentence):
+        reproduction.check(plan._replace(**changes))
+
+
 def test_systems_that_there_are_not_are_refused(tmp_path, data_dir):
     plan = plan_in(tmp_path, data_dir)
     assert [s.name for s in reproduction.subjects(["mlp_air", "mlp_sqair", "mlp_air"], plan)] == [

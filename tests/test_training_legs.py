@@ -6,6 +6,7 @@ import os
 import numpy as np
 import pytest
 
+from sqair.errors import UserError
 from sqair.training import checkpoints, settings
 from sqair.verification import training_legs
 from sqair.verification.training_legs import OPEN_END, Leg, State, next_leg, speed, state_of
@@ -71,6 +72,18 @@ def test_a_run_is_as_far_as_its_last_checkpoint(tmp_path):
     (folder / "times.csv").write_text("step,seconds\n0,0\n10,2\n20,8\n25,11\n")
     found = state_of(str(tmp_path), "mlp_air")
     assert found == State(str(folder), 20, 8.0, 10 / 6.0, OPEN_END)
+
+
+@pytest.mark.parametrize("rows", [None, "20,nan\n", "30,5.0\n"])
+def test_a_run_that_does_not_know_its_time_cannot_go_on_by_the_clock(tmp_path, rows):
+    folder = tmp_path / "mlp_air" / "1"
+    os.makedirs(str(folder / "checkpoints"))
+    (folder / "flags.json").write_text(json.dumps({"train_itr": OPEN_END}))
+    checkpoints.write(str(folder / "checkpoints" / "model-20"), {"weight": np.ones(2, np.float32)})
+    if rows is not None:
+        (folder / "times.csv").write_text("step,seconds\n" + rows)
+    with pytest.raises(UserError, match="times.csv does not say how long"):
+        state_of(str(tmp_path), "mlp_air")
 
 
 def test_the_recipe_is_that_of_the_script():

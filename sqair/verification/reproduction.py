@@ -14,9 +14,9 @@ from typing import NamedTuple
 from sqair.data.pipeline import SequenceDataset
 from sqair.errors import UserError
 from sqair.evaluation import evaluations
-from sqair.evaluation.addition import Additions
+from sqair.evaluation.addition import LEAST_LABELLED, Additions
 from sqair.training import checkpoints, runs, times
-from sqair.training.reporting import VALID, read_metrics
+from sqair.training.reporting import TRAIN, VALID, read_metrics
 from sqair.verification import child
 from sqair.verification.paper_table import Measured, Number
 from sqair.verification.training_legs import STAGE_ITR, next_leg, state_of
@@ -75,6 +75,27 @@ def subjects(names, plan):
     return [Subject(name, plan) for name in dict.fromkeys(names)]
 
 
+def check(plan):
+    """Refuses at once what would be refused only after hours of training.
+
+    Raises:
+        UserError: if the data are missing, or there are not as many sequences.
+    """
+    train, valid = (SequenceDataset(plan.data_dir, split) for split in (TRAIN, VALID))
+    for name in ("few_sequences", "many_sequences"):
+        if getattr(plan, name) > valid.num_sequences:
+            raise UserError(
+                f"`{name}={getattr(plan, name)}` is refused: {plan.data_dir} has {valid.num_sequences} validation"
+                " sequences."
+            )
+    for word in plan.labelled:
+        if word != "all" and not (word.isdecimal() and LEAST_LABELLED <= int(word) <= train.num_sequences):
+            raise UserError(
+                f"`labelled={word}` is refused: it takes `all` or {LEAST_LABELLED} and more of the"
+                f" {train.num_sequences} training sequences, commas between."
+            )
+
+
 class Subject:
     """A system of a plan: brought to be trained, evaluated and classified, step by step."""
 
@@ -102,6 +123,8 @@ class Subject:
             if leg is None:
                 return
             before = state and state.step
+            if leg.resume:  # times beyond the checkpoint, after a crash, would seem to end the leg at once
+                times.Times(os.path.join(leg.resume, times.NAME), state.step)
             self._call("train.py", self._training_flags(leg), lambda leg=leg: self._is_over(leg, progress))
             after = state_of(self._plan.results_dir, self.name)
             if after is None or (after.step == before and leg.flags == {} and leg.until_seconds == math.inf):

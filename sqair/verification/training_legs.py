@@ -80,7 +80,11 @@ def next_leg(state, hours, stage_itr=STAGE_ITR):
 
 
 def state_of(results_dir, name):
-    """The `State` of the last run of a name that has a checkpoint; None if there is none."""
+    """The `State` of the last run of a name; None if there is none, or it has no checkpoint.
+
+    Raises:
+        UserError: if it has not noted its time.
+    """
     try:
         folder = runs.find(results_dir, name)
     except UserError:
@@ -88,7 +92,13 @@ def state_of(results_dir, name):
     checkpoint = checkpoints.latest(os.path.join(folder, "checkpoints"))
     if checkpoint is None:
         return None
-    rows = [row for row in times.read(os.path.join(folder, times.NAME)) if row[0] <= checkpoint.step]
+    path = os.path.join(folder, times.NAME)
+    rows = [row for row in times.read(path) if row[0] <= checkpoint.step]
+    if checkpoint.step and not (rows and math.isfinite(rows[-1][1])):
+        raise UserError(
+            f"{path} does not say how long {folder} was trained, so that it cannot go on by the clock; move this"
+            " folder away to train it anew."
+        )
     train_itr = runs.read_json(os.path.join(folder, "flags.json"))["train_itr"]
     return State(folder, checkpoint.step, rows[-1][1] if rows else 0.0, speed(rows), train_itr)
 
