@@ -194,7 +194,7 @@ build_horovod() {
   with_horovod >"$WITH_HOROVOD"
 }
 
-with_horovod() { printf "%s %s %s " "$PWD" "$HOROVOD_VERSION" "$HOROVOD_TOOLS" && cat requirements.txt | cksum; }
+with_horovod() { printf "%s %s %s %s " "$PWD" "$HOROVOD_VERSION" "${HOROVOD_GPU_OPERATIONS:-}" "$HOROVOD_TOOLS" && cat requirements.txt | cksum; }
 
 has_horovod() { [ -z "$HOROVOD" ] || { [ -r "$WITH_HOROVOD" ] && [ "$(cat "$WITH_HOROVOD")" = "$(with_horovod)" ]; }; }
 

@@ -264,6 +264,8 @@ def test_horovod_is_built_once_where_there_is_a_compiler(checkout):
     assert checkout.set_up("--horovod").returncode == 0
     calls = checkout.calls()
     assert "venv" not in calls and len(installs(calls)) == 2
+    assert checkout.set_up("--horovod", HOROVOD_GPU_OPERATIONS="NCCL").returncode == 0
+    assert len(installs(checkout.calls())) == 2
 
 
 def test_horovod_that_failed_to_build_leaves_the_environment_and_is_built_again(checkout):
