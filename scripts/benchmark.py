@@ -27,7 +27,6 @@ import contextlib
 import itertools
 import json
 import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -95,10 +94,7 @@ ROW = (
 
 
 def main(flags):
-    def interrupt(signal_number, frame):
-        raise KeyboardInterrupt
-
-    signal.signal(signal.SIGTERM, interrupt)
+    cli.take_sigterm_as_interrupt()
     kinds, sizes, doubled = chosen(flags)
     models = models_of(flags.model_config)
     if flags.json is not None:

@@ -6,7 +6,6 @@ trains on, digits that cross a large frame one after the other. One seed fixes e
 """
 
 import os
-import signal
 import sys
 import time
 
@@ -143,10 +142,7 @@ def of_kind(flags):
 
 
 def main(flags):
-    def interrupt(signal_number, frame):
-        raise KeyboardInterrupt
-
-    signal.signal(signal.SIGTERM, interrupt)
+    cli.take_sigterm_as_interrupt()
     kind, options = of_kind(flags)
     begin = time.time()
     try:

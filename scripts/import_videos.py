@@ -6,7 +6,6 @@ scripts/train.py trains on it with --data_dir. docs/own_videos.md goes through i
 """
 
 import os
-import signal
 import sys
 import time
 
@@ -62,10 +61,7 @@ def parse_size(text):
 
 
 def main(flags):
-    def interrupt(signal_number, frame):
-        raise KeyboardInterrupt
-
-    signal.signal(signal.SIGTERM, interrupt)
+    cli.take_sigterm_as_interrupt()
     framing = framing_flags.framing(flags, parse_size(flags.size), flags.colour)
     options = own_videos.Options(
         flags.seq_len, flags.stride, flags.frame_step, framing, flags.truth, flags.valid_share

@@ -8,7 +8,6 @@ system. Trainings are those of scripts/train.py; what they say is in log.txt of 
 """
 
 import os
-import signal
 import sys
 
 from absl import flags
@@ -54,10 +53,7 @@ TEST_RUN = dict(few=2, many=4, few_sequences=20, many_sequences=8, labelled=("40
 def main(flags):
     from sqair.verification import paper_table, reproduction
 
-    def interrupt(signal_number, frame):
-        raise KeyboardInterrupt
-
-    signal.signal(signal.SIGTERM, interrupt)
+    cli.take_sigterm_as_interrupt()
     if flags.test_run:
         if not flags["results_dir"].present:
             flags.results_dir = TEST_RUN_DIR

@@ -10,7 +10,6 @@ the background is taken away, the film is read twice: the median of frames from 
 """
 
 import os
-import signal
 import sys
 
 from absl import flags
@@ -42,10 +41,7 @@ SQUEEZED = 1.1  # proportions that differ by more are worth a word
 
 
 def main(flags):
-    def interrupt(signal_number, frame):
-        raise KeyboardInterrupt("Interrupted; nothing was written.")
-
-    signal.signal(signal.SIGTERM, interrupt)
+    cli.take_sigterm_as_interrupt("Interrupted; nothing was written.")
     if not flags.video:
         raise UserError("`video` is missing; name a film, a folder of pictures, or an array.")
     from sqair.evaluation.tracker import Tracker

@@ -8,6 +8,7 @@ import contextlib
 import difflib
 import math
 import os
+import signal
 import sys
 import textwrap
 
@@ -72,6 +73,15 @@ def run(main, configs=(), argv=None, expand=list):
     except KeyboardInterrupt as interrupt:
         sys.stderr.write(f"{interrupt}\n" if str(interrupt) else "Interrupted.\n")
         sys.exit(EXIT_INTERRUPTED)
+
+
+def take_sigterm_as_interrupt(message=""):
+    """Lets SIGTERM do what Ctrl-C does; `message` is what `run` says then, "Interrupted." by default."""
+
+    def interrupt(signal_number, frame):
+        raise KeyboardInterrupt(message)
+
+    signal.signal(signal.SIGTERM, interrupt)
 
 
 def parse(argv, flag_values=flags.FLAGS):

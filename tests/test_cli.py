@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 import os
+import signal
 import subprocess
 import sys
 import textwrap
@@ -210,3 +211,20 @@ def test_a_script_with_configs(tmp_path):
     assert "Cheese (other.py):\n  --others (default 5)\n      Number of cheeses." in out
     status, out, err = eat("--config=")
     assert (status, out) == (2, "") and err.startswith("--config is empty")
+
+
+@pytest.mark.parametrize(
+    "message, said", [((), "Interrupted.\n"), (("Nothing was written.",), "Nothing was written.\n")]
+)
+def test_sigterm_is_taken_as_an_interruption(message, said, capsys):
+    def main(_):
+        cli.take_sigterm_as_interrupt(*message)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        with pytest.raises(SystemExit) as end:
+            cli.run(main, argv=["program"])
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert end.value.code == 130 and capsys.readouterr().err == said
