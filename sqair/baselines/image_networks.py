@@ -6,9 +6,7 @@ Not in the paper: the sizes of the convolutions.
 
 from sqair.engine.layers import MLP, Linear
 from sqair.graph_mode import snt, tf
-from sqair.model.conv_networks import KERNEL, half
-
-MAPS = 16, 32, 64  # of the layers, from the image inwards; each has half the sides of the one before
+from sqair.model.conv_networks import KERNEL, MAPS, half
 
 
 class MLPImageDecoder(snt.AbstractModule):
@@ -40,7 +38,7 @@ class ConvImageDecoder(snt.AbstractModule):
         """Args: hidden_size: int D; image_shape: ints (H, W, C)."""
         super().__init__(name=name)
         *sizes, n_channels = image_shape
-        shapes = [tuple(sizes)]  # from the image inwards, each half as large, rounded up
+        shapes = [tuple(sizes)]  # from the image inwards, as of an encoder, each half as large, rounded up
         for _ in MAPS:
             shapes.append(tuple(map(half, shapes[-1])))
         self._inner_shape = [*shapes[-1], MAPS[-1]]
