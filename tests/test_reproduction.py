@@ -246,6 +246,19 @@ def test_what_would_fail_after_hours_is_refused_at_once(tmp_path, data_dir, chan
         reproduction.check(plan._replace(**changes))
 
 
+def test_a_number_that_is_not_finite_is_left_out(tmp_path, data_dir):
+    plan = plan_in(tmp_path, data_dir)
+    programs = Programs(plan, "mlp_air")
+    subject = reproduction.Subject("mlp_air", plan, programs)
+    bring_to_the_end(subject)
+    store = evaluations.Evaluations(subject.output)
+    entry = subject.evaluation(plan.few, 0)
+    entry["estimates"]["normalised_iwae"] = dict(entry["estimates"]["normalised_iwae"], mean=None)
+    with open(os.path.join(store.folder, evaluations.JSON), "w") as file:
+        json.dump({"evaluations": [entry]}, file)
+    assert set(subject.measured().numbers) == {"counting", "addition"}
+
+
 def test_systems_that_there_are_not_are_refused(tmp_path, data_dir):
     plan = plan_in(tmp_path, data_dir)
     assert [s.name for s in reproduction.subjects(["mlp_air", "mlp_sqair", "mlp_air"], plan)] == [

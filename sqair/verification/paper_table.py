@@ -20,6 +20,10 @@ QUANTITIES = OrderedDict(
     counting="counting",
     addition="addition",
 )
+_ABOUT_ERRORS = (
+    "Standard errors of differences are those of systems that were measured on different sequences. They share theirs,"
+    " so that what these say is cautious."
+)
 PRECISION = dict(counting=4, addition=4)  # digits after the point; of nats none
 
 
@@ -75,7 +79,7 @@ class Verdict(NamedTuple):
     higher: str
     lower: str
     holds: Optional[bool]  # None: not measured
-    errors: Optional[float]  # by how many standard errors of the difference
+    errors: Optional[float]  # by how many standard errors, as if of different sequences
 
 
 def verdicts(measured):
@@ -137,6 +141,7 @@ def page(measured, setting, figures, command):
     for name, title in TITLES.items():
         lines += _rows(name, title, measured.get(name))
     lines += ["", *_about_hours(measured, setting), "", "## Did the order come out?", ""]
+    lines += [_ABOUT_ERRORS, ""]
     lines += ["| what | above | below | came out |", "| --- | --- | --- | --- |"]
     lines += [_verdict_row(verdict, setting) for verdict in verdicts(measured)]
     for title, path in figures.items():

@@ -193,8 +193,9 @@ class Subject:
             ("kl", many, "kl", "frames"),
             ("counting", few, "num_step_acc", None),
         ):
-            if entry is not None and estimate in entry["estimates"]:
-                factor, found = entry[scale] if scale else 1, entry["estimates"][estimate]
+            found = entry["estimates"].get(estimate) if entry is not None else None
+            if found is not None and found["mean"] is not None:  # None: not finite
+                factor = entry[scale] if scale else 1
                 error = found["standard_error"]
                 numbers[quantity] = Number(factor * found["mean"], None if error is None else factor * error)
         additions = self.additions()
