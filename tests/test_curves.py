@@ -91,6 +91,12 @@ def test_of_a_model_without_objects_the_bound_and_the_error_are_drawn(tmp_path):
     assert len(curves.training_figure({"a": rows}).axes) == 2
 
 
+def test_fivo_is_called_so():
+    for bound, title in (("iwae", "IWAE bound"), ("fivo", "FIVO bound")):
+        panel = curves.frame_panels(dict(stub_evaluation.entry(), bound=bound))[0]
+        assert list(panel.lines)[0] == title
+
+
 def test_lines_are_told_apart(run):
     axes = curves.training_figure({str(i): curves.read(run) for i in range(curves.MOST_RUNS)}).axes[0]
     assert len({(line.get_color(), line.get_linestyle()) for line in axes.get_lines()}) == curves.MOST_RUNS

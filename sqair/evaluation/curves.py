@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 
 from sqair.errors import UserError
 from sqair.evaluation import evaluations
-from sqair.evaluation.quantities import OF_OBJECTS, TITLES
+from sqair.evaluation.quantities import OF_OBJECTS, TITLES, title_of
 from sqair.training.reporting import VALID, read_metrics
 
 BOUND, ACCURACY, OBJECTS, ERROR = "normalised_iwae", "num_step_acc", "num_steps", "mse"
@@ -140,7 +140,7 @@ def frame_panels(entry):
             lines = [
                 tuple(_by_frame(e[key], entry) for key in ("by_frame", "by_frame_error")) for e in estimates
             ]
-            labels = [TITLES[name][0] for name in names]
+            labels = [title_of(name, entry) for name in names]
             panels.append(FramePanel(title, TITLES[names[0]][1], OrderedDict(zip(labels, lines))))
     if entry["objects"]:
         scores = _by_frame(entry["objects"]["tight"]["mota_by_frame"], entry)

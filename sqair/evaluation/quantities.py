@@ -59,7 +59,7 @@ def in_order(entry):
         scaled = None if error is None else error * frames
         yield (
             name.replace("normalised_", ""),
-            _title(name, entry),
+            title_of(name, entry),
             PER_SEQUENCE,
             estimate["mean"] * frames,
             scaled,
@@ -69,12 +69,12 @@ def in_order(entry):
         if name in OF_OBJECTS and name not in entry["estimates"]:
             continue
         estimate = entry["estimates"][name]
-        title = _title(name, entry)
+        title = title_of(name, entry)
         yield name, title, unit, estimate["mean"], estimate["standard_error"], estimate["by_frame"]
 
 
-def _title(name, entry):
-    """That of a number, which depends on the bound."""
+def title_of(name, entry):
+    """The title of one of an entry's numbers, which depends on its bound."""
     return FILTERED_TITLES.get(name, TITLES[name][0]) if entry["bound"] == "fivo" else TITLES[name][0]
 
 
