@@ -64,6 +64,12 @@ def test_a_test_run_goes_through_all_of_it_also_when_it_was_cut(tmp_path):
     again = (tmp_path / "table" / "mlp_sqair" / "log.txt").read_text()[len(log) :]
     assert "Training" not in again and "Resuming" not in again
 
+    assert (
+        run_script("reproduce_table.py", *flags, "--systems=mlp_vrnn")[0] == 0
+    )  # keeps what is known of others
+    after = (tmp_path / "page.md").read_bytes()
+    assert after != before and after.replace(b"--systems=mlp_vrnn", f"--systems={SYSTEMS}".encode()) == before
+
 
 def test_a_test_run_is_apart_from_what_is_real(tmp_path):
     status, _, errors = run_script("reproduce_table.py", "--test_run", "--systems=x", cwd=str(tmp_path))
