@@ -19,10 +19,13 @@ _PUBLIC = {
     "SequenceOutputs": "model.structures",
     "Tracker": "evaluation.tracker",
     "UserError": "errors",
+    "VRNN": "baselines.vrnn",
     "conv_sqair": "model.conv_networks",
+    "conv_vrnn": "baselines.vrnn",
     "loss_and_report": "training.objective",
     "mlp_air": "baselines.air",
     "mlp_sqair": "model.sqair",
+    "mlp_vrnn": "baselines.vrnn",
     "open_run": "evaluation.opening",
 }
 __all__ = sorted(_PUBLIC)

@@ -58,7 +58,12 @@ def test_without_resampling_it_is_the_model_and_its_bound():
 
 
 @pytest.mark.parametrize(
-    "arguments, below", [({}, 2.0), (dict(compact=False, prop_prior_type="rw"), 0.5)], ids=["rnn", "rw dense"]
+    "arguments, below",
+    [
+        (dict(compact=False, prop_prior_type="rw"), 0.5),
+        pytest.param({}, 2.0, marks=pytest.mark.slow),
+    ],
+    ids=["rw dense", "rnn"],
 )
 def test_a_history_is_what_the_model_makes_of_its_noise(arguments, below, monkeypatch):
     """States, scores and what is drawn are resampled together, or a history would be none."""

@@ -120,8 +120,10 @@ def check_recursion(filtering=fivo, kind="bootstrap", below=0.5, k_particles=K, 
     return expected["resampled"]
 
 
-@pytest.mark.parametrize("kind", ["bootstrap", "optimal"])
-@pytest.mark.parametrize("below, streams", [(0.5, 1), (0.5, 2), (0.9, 2), (2.0, 1)])
+@pytest.mark.parametrize(
+    "kind, below, streams",
+    [("bootstrap", 0.5, 1), ("bootstrap", 0.5, 2), ("optimal", 0.9, 2), ("optimal", 2.0, 1)],
+)
 def test_it_is_the_particle_filter_of_the_oracle(kind, below, streams):
     resampled = check_recursion(kind=kind, below=below, streams=streams)
     assert np.any(resampled[1:]) and (np.all(resampled) == (below > 1))
@@ -388,6 +390,7 @@ MISTAKES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("right, wrong, check", MISTAKES.values(), ids=MISTAKES)
 def test_a_mistake_is_noticed(right, wrong, check):
     with pytest.raises(AssertionError):

@@ -186,7 +186,7 @@ def test_going_back_to_an_earlier_step_removes_later_figures(start):
 def test_what_goes_wrong_is_said_while_it_trains(start, capsys, monkeypatch):
     """With slots that no more than half of are in use, "always full" is what a limit of a tenth calls it."""
     monkeypatch.setattr(diagnosis, "FULL", 0.1)
-    monkeypatch.setattr(training, "Diagnosis", lambda *known: diagnosis.Diagnosis(*known, window=2))
+    monkeypatch.setattr(training, "Diagnosis", lambda *model: diagnosis.Diagnosis(*model, window=2))
     start(stage_itr=0)
     (warning,) = [line for line in capsys.readouterr().out.splitlines() if "Warning" in line]
     assert warning.startswith("Warning at step 2: all slots are always full")

@@ -11,6 +11,7 @@ import sqair
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 NAMES = [
+    "AIR",
     "Generator",
     "SQAIR",
     "SQAIRCell",
@@ -19,8 +20,9 @@ NAMES = [
     "SequenceOutputs",
     "Tracker",
     "UserError",
+    "VRNN",
 ]
-NAMES += ["loss_and_report", "mlp_sqair", "open_run"]
+NAMES += ["conv_sqair", "conv_vrnn", "loss_and_report", "mlp_air", "mlp_sqair", "mlp_vrnn", "open_run"]
 
 
 def test_the_names_are_these_and_no_others():

@@ -96,7 +96,7 @@ def test_so_they_are_in_colour_without_resampling_and_with_resampling_in_every_f
     assert np.all(check_outputs(kind, below, image_shape, streams) == (below > 1))
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ["mlp", pytest.param("conv", marks=pytest.mark.slow)])
 def test_gradients_are_those_of_the_oracle(kind):
     """Along a random direction in each variable, while the same particles are chosen.
 
@@ -129,6 +129,7 @@ def test_gradients_are_those_of_the_oracle(kind):
         )
 
 
+@pytest.mark.slow
 def test_the_first_frame_does_not_see_the_second():
     images, noise, uniforms = inputs()
     model = make("mlp")
@@ -137,6 +138,7 @@ def test_the_first_frame_does_not_see_the_second():
     np.testing.assert_allclose(*run([first, alone]), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_sizes_may_be_unknown_and_one_particle_will_do():
     model = make("conv")
     images = tf.placeholder(tf.float32, [None, None, *IMAGE])
@@ -149,6 +151,7 @@ def test_sizes_may_be_unknown_and_one_particle_will_do():
             assert found.steps.latents.shape == (t, b * k, Z)
 
 
+@pytest.mark.slow
 def test_the_sizes_are_those_of_the_paper():
     for kind in KINDS:
         with tf.Graph().as_default():
@@ -231,6 +234,7 @@ MISTAKES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("right, wrong", MISTAKES.values(), ids=MISTAKES)
 def test_a_mistake_is_noticed(right, wrong):
     with pytest.raises(AssertionError):

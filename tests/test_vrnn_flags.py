@@ -26,9 +26,10 @@ def test_defaults_are_the_sizes_of_the_paper():
 
 
 @pytest.mark.parametrize(
-    "config, decoder", [(mlp_vrnn_model, MLPImageDecoder), (conv_vrnn_model, ConvImageDecoder)]
+    "config, decoder, below, bound",
+    [(mlp_vrnn_model, MLPImageDecoder, 0.5, "fivo"), (conv_vrnn_model, ConvImageDecoder, 0.0, "iwae")],
+    ids=["mlp", "conv"],
 )
-@pytest.mark.parametrize("below, bound", [(0.5, "fivo"), (0.0, "iwae")])
 def test_a_config_builds_the_model_that_the_flags_describe(config, decoder, below, bound):
     changed = values()
     changed.update(hidden_size=6, n_layers=1, n_latent=4, resample_below=below)

@@ -58,7 +58,7 @@ def assert_same(a, b):
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["mlp", "conv"])
 def test_a_run_that_is_resumed_is_the_one_that_was_not_interrupted(train, kind):
-    flags = (f"--model_config={kind}_vrnn_model.py", "--opt=adam", "--average=0.9")
+    flags = (f"--model_config={kind}_vrnn_model.py", "--opt=adam", "--average=0.9", "--schedule=1")
     whole, part = (
         train(f"{kind}_whole", *flags, "--train_itr=4"),
         train(f"{kind}_part", *flags, "--train_itr=2"),
