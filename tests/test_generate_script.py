@@ -45,7 +45,7 @@ def test_videos_of_a_file_go_on(tmp_path):
     assert (status, errors) == (0, "")
     found = read(str(tmp_path / "x.npz"))
     assert found["num_observed"] == 3 and found["presence"].shape == (5, 4, 3)
-    assert found["presence"][2].sum(-1).tolist() == [1, 1, 0, 0]
+    assert (found["presence"][2].sum(-1) > 0).tolist() == [True, True, False, False]
     assert np.abs(found["what"][3, 0] - found["what"][3, 1]).max() > 0.1
 
 

@@ -353,4 +353,4 @@ def test_a_test_run_of_a_shell_script(data_dir, tmp_path, name):
         text=True,
     )
     assert (done.returncode, done.stderr) == (0, "")
-    assert ("4", "valid") in rows(str(tmp_path / "test_run" / "1"))
+    assert (4, "valid") in rows(str(tmp_path / "test_run" / "1"))
