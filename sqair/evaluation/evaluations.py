@@ -225,7 +225,7 @@ def evaluate(evaluator, request, parts, evaluations, progress):
     finally:
         if done and count < request.sequences:
             evaluations.keep(request, sequence_statistics.join_sequences(done))
-    entry = _entry(request, sequence_statistics.join_sequences(done), evaluator.bound.by_frame)
+    entry = _entry(request, sequence_statistics.join_sequences(done), evaluator.bound)
     if request.tracked:
         entry["objects"] = _plain(
             object_report(evaluator.predict(request.split, request.tracked, request.frames), quantities.IOU)
@@ -235,8 +235,8 @@ def evaluate(evaluator, request, parts, evaluations, progress):
     return entry
 
 
-def _entry(request, statistics, by_frame):
-    estimates = sequence_statistics.summarise(statistics, by_frame)
+def _entry(request, statistics, bound):
+    estimates = sequence_statistics.summarise(statistics, bound)
     return dict(
         request._asdict(),
         estimates=OrderedDict(
