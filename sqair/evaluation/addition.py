@@ -83,15 +83,15 @@ class Stopping:
 
 
 def with_pairs(data):
-    """The sequences of a mapping of split -> `SequenceDataset` that have two digits, and their sums.
+    """The sequences of a mapping of split -> `SequenceDataset` that have two digits.
 
     Returns:
-        Dict of split -> `SequenceDataset`, and dict of split -> `[n]` int.
+        Dict of split -> `SequenceDataset`.
 
     Raises:
         UserError: if there are none, or what is annotated are no digits.
     """
-    chosen, sums = {}, {}
+    chosen = {}
     for split, dataset in data.items():
         labels = dataset.labels()
         numbers = np.flatnonzero((labels >= 0).sum(1) == NUM_DIGITS)
@@ -101,8 +101,7 @@ def with_pairs(data):
                 " or more are needed, with labels up to 9; let `data_dir` be moving multi-MNIST."
             )
         chosen[split] = dataset.only(numbers)
-        sums[split] = np.where(labels[numbers] >= 0, labels[numbers], 0).sum(1)
-    return chosen, sums
+    return chosen
 
 
 def make_requests(evaluator, checkpoint, labelled, tested=0):
@@ -190,12 +189,11 @@ class Additions:
             writer.writerows(entries)
 
 
-def answer(evaluator, sums, requests, additions, progress, report=lambda entry: None):
+def answer(evaluator, requests, additions, progress, report=lambda entry: None):
     """Carries requests out, except those that are known already; what was cut is lost up to the last entry.
 
     Args:
         evaluator: `Evaluator` whose data are as of `with_pairs`.
-        sums: dict of split -> `[n]` int, likewise.
         requests: list of `Request`, of one checkpoint.
         additions: `Additions` to look in and to add to.
         progress: an object with `update(number of sequences)`, for the features; `num_sequences` tells how many.
@@ -209,7 +207,7 @@ def answer(evaluator, sums, requests, additions, progress, report=lambda entry: 
     missing = [request for request in requests if additions.find(request) is None]
     examples = {}
     for split, count in num_sequences(missing).items():
-        examples[split] = extract(evaluator, sums[split], split, count, progress)
+        examples[split] = extract(evaluator, split, count, progress)
     entries = []
     for request in requests:
         entry = additions.find(request)
@@ -229,13 +227,14 @@ def num_sequences(requests):
     return {"train": max(r.labelled for r in requests), "valid": max(r.tested for r in requests)}
 
 
-def extract(evaluator, sums, split, count, progress):
+def extract(evaluator, split, count, progress):
     """The first `count` sequences of a split as `Examples`; arguments as of `answer`."""
-    features = []
+    features, sums = [], []
     for batch in evaluator.features(split, count):
         features.append(np.swapaxes(batch.features, 0, 1))
-        progress.update(len(features[-1]))
-    return Examples(np.concatenate(features).astype(np.float32), sums[:count])
+        sums.append(np.where(batch.labels >= 0, batch.labels, 0).sum(1))
+        progress.update(len(sums[-1]))
+    return Examples(np.concatenate(features).astype(np.float32), np.concatenate(sums))
 
 
 def classify(labelled, tested, seed, patience=PATIENCE, check_every=CHECK_EVERY):
