@@ -72,7 +72,7 @@ class SQAIR(snt.AbstractModule):
         self.n_steps, self._n_what = n_steps_per_image, n_what
         self.noise, self.bound = noises.of_objects(n_steps_per_image, n_what), WholeSequences()
         self._debug, self._image_shape = debug, tuple(mean_image.shape)
-        self._streams = STREAMS if compact else 1  # an accelerator has no cores to share out
+        self.streams = STREAMS if compact else 1  # an accelerator has no cores to share out
         self._image_encoder, self._hidden_size = image_encoder, UNITS * n_units
         sizes = n_what, self._hidden_size
         with self._enter_variable_scope(), static_gradients():
@@ -148,7 +148,7 @@ class SQAIR(snt.AbstractModule):
         batch_size, particles = (size(noise.discovery.what, axis) for axis in (1, 2))
         if first_state is not None:
             first_state = _with_rows(first_state, batch_size * particles)
-        generated, _ = unroll(self.generative_cell, noise, particles, self._streams, first_state)
+        generated, _ = unroll(self.generative_cell, noise, particles, self.streams, first_state)
         what, where, presence, object_ids, _ = generated.kept
         latents = what, where, squeeze_last(presence)
         canvas = tf.map_fn(lambda frame: self.decoder(*frame).mean, latents, dtype=tf.float32)
@@ -162,7 +162,7 @@ class SQAIR(snt.AbstractModule):
         with static_gradients():
             inputs = self.encode(images, noise)
             particles = size(inputs.noise.discovery.what, axis=2)
-            inferred, states = unroll(self.cell, inputs, particles, self._streams)
+            inferred, states = unroll(self.cell, inputs, particles, self.streams)
             outputs = self.describe(images, inferred, inputs.noise)
         return outputs, states
 
