@@ -144,6 +144,13 @@ def test_what_is_told_by_the_features_is_found_and_found_once(quick, tmp_path):
     assert "300" in addition.table([all_]) and f"{p:.4f}" in addition.table([all_])
 
 
+def test_other_data_are_another_request():
+    few, many = (
+        addition.make_requests(StubEvaluator(num_valid=n), CHECKPOINT, [60], 50)[0] for n in (60, 70)
+    )
+    assert few.data != many.data and few._replace(data="") == many._replace(data="")
+
+
 def test_what_was_cut_keeps_what_was_complete(quick, tmp_path):
     evaluator, additions = StubEvaluator(), Additions(str(tmp_path))
     requests = addition.make_requests(evaluator, CHECKPOINT, [60, 80])
