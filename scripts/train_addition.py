@@ -46,15 +46,18 @@ def main(flags):
     additions = addition.Additions(output)
     checkpoint = checkpoints.of_run_or_path(flags.checkpoint or folder)
     model, _ = opening.open_run(
-        folder, checkpoint, **run_flags.changes_of(flags, batch_size=flags.batch_size)
-    )
-    model.data, sums = addition.with_pairs(model.data)
+        folder, checkpoint, choose=addition.with_pairs,
+        **run_flags.changes_of(flags, batch_size=flags.batch_size),
+    )  # fmt: skip
     requests = addition.make_requests(model, checkpoint, counts, flags.num_sequences)
     missing = [request for request in requests if additions.find(request) is None]
     # Without a terminal, `disable=None` shows no bar.
     total = sum(addition.num_sequences(missing).values())
     with tqdm(total=total, unit="sequence", dynamic_ncols=True, disable=None) as bar:
-        entries = addition.answer(model, sums, requests, additions, bar)
+        entries = addition.answer(model, requests, additions, bar)
+    path = os.path.join(output, "addition.png")
+    with files.atomic_write(path, "wb") as file:
+        file.write(visualization.to_png(system_curves.addition_figure({folder: entries})))
     if flags.json:
         print(json.dumps(entries, indent=2))
         return
@@ -63,9 +66,6 @@ def main(flags):
         f" {entries[0]['frames']} frames"
     )
     print(addition.table(entries))
-    path = os.path.join(output, "addition.png")
-    with files.atomic_write(path, "wb") as file:
-        file.write(visualization.to_png(system_curves.addition_figure({folder: entries})))
     print(f"Look at {path}")
 
 

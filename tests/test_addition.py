@@ -37,7 +37,6 @@ class StubEvaluator:
         rng = np.random.RandomState(3)
         self.asked, self.settings = [], SimpleNamespace(k_particles=5, seed=1)
         self.labels = {split: rng.randint(10, size=(n, 2)) for split, n in self.counts(num_train, num_valid)}
-        self.sums = {split: labels.sum(1) for split, labels in self.labels.items()}
         self.data = {
             split: SimpleNamespace(
                 num_sequences=len(labels), seq_len=T, image_shape=(5, 5, 1), mean_image=lambda: np.ones(2)
@@ -89,12 +88,23 @@ def test_sequences_with_two_digits_are_taken_with_their_sums(tmp_path):
     folder, bundle = str(tmp_path / "set"), mnist.load_bundle()
     moving_mnist.create(folder, bundle, options, 200, 250, num_workers=1)
     data = {split: SequenceDataset(folder, split) for split in ("train", "valid")}
-    chosen, sums = addition.with_pairs(data)
+    chosen = addition.with_pairs(data)
     made = [s.labels for s in moving_mnist.make_chunk(bundle.train, options, 0, "train", 0, 200)]
     wanted = [labels[labels >= 0].sum() for labels in made if (labels >= 0).sum() == 2]
-    assert sums["train"].tolist() == wanted and 40 < len(wanted) < 100
-    np.testing.assert_array_equal(chosen["train"].labels()[:, :2].sum(1), sums["train"])
-    assert chosen["valid"].num_sequences == len(sums["valid"])
+    assert chosen["train"].labels()[:, :2].sum(1).tolist() == wanted and 40 < len(wanted) < 100
+    assert chosen["valid"].num_sequences == np.sum((data["valid"].labels() >= 0).sum(1) == 2)
+
+
+def test_sums_are_those_of_the_digits_that_there_are():
+    def features(split, count):
+        for labels in ([[1, -1, 9], [2, 3, -1]], [[-1, 0, 0]]):
+            values = np.arange(len(labels) * T, dtype=np.float32).reshape(T, len(labels), 1)
+            yield Features(values, np.array(labels), None)
+
+    bar = Bar()
+    found = addition.extract(SimpleNamespace(features=features), "train", 3, bar)
+    assert found.sums.tolist() == [10, 5, 0] and bar.seen == 3
+    np.testing.assert_array_equal(found.features[..., 0], [[0, 2], [1, 3], [0, 1]])
 
 
 def test_data_without_pairs_of_digits_are_refused():
@@ -113,7 +123,7 @@ def test_data_without_pairs_of_digits_are_refused():
 def test_what_is_told_by_the_features_is_found_and_found_once(quick, tmp_path):
     evaluator, additions, bar, seen = StubEvaluator(), Additions(str(tmp_path)), Bar(), []
     requests = addition.make_requests(evaluator, CHECKPOINT, [60, 0])
-    few, all_ = addition.answer(evaluator, evaluator.sums, requests, additions, bar, seen.append)
+    few, all_ = addition.answer(evaluator, requests, additions, bar, seen.append)
     assert evaluator.asked == [("train", 300), ("valid", 60)] and bar.seen == 360
     assert seen == [few, all_] == additions.entries()
     assert (few["labelled"], all_["labelled"], all_["tested"], all_["step"]) == (60, 300, 60, 7)
@@ -122,16 +132,23 @@ def test_what_is_told_by_the_features_is_found_and_found_once(quick, tmp_path):
     assert all_["standard_error"] == pytest.approx(math.sqrt(p * (1 - p) / 60))
     assert all_["updates"] == all_["best_update"] + 3 * 50
 
-    again = addition.answer(evaluator, evaluator.sums, requests, additions, bar)
+    again = addition.answer(evaluator, requests, additions, bar)
     assert again == [few, all_] and len(evaluator.asked) == 2
     more = addition.make_requests(evaluator, CHECKPOINT, [50, 60], tested=32)
-    assert addition.answer(evaluator, evaluator.sums, more, additions, bar)[0]["tested"] == 32
+    assert addition.answer(evaluator, more, additions, bar)[0]["tested"] == 32
     assert evaluator.asked[2:] == [("train", 60), ("valid", 32)]
     with open(os.path.join(str(tmp_path), addition.CSV), newline="") as file:
         rows = list(csv.DictReader(file))
     assert [int(row["labelled"]) for row in rows] == [50, 60, 60, 300]
     assert float(rows[-1]["accuracy"]) == all_["accuracy"]
     assert "300" in addition.table([all_]) and f"{p:.4f}" in addition.table([all_])
+
+
+def test_other_data_are_another_request():
+    few, many = (
+        addition.make_requests(StubEvaluator(num_valid=n), CHECKPOINT, [60], 50)[0] for n in (60, 70)
+    )
+    assert few.data != many.data and few._replace(data="") == many._replace(data="")
 
 
 def test_what_was_cut_keeps_what_was_complete(quick, tmp_path):
@@ -142,9 +159,9 @@ def test_what_was_cut_keeps_what_was_complete(quick, tmp_path):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        addition.answer(evaluator, evaluator.sums, requests, additions, Bar(), cut)
+        addition.answer(evaluator, requests, additions, Bar(), cut)
     assert [entry["labelled"] for entry in additions.entries()] == [60]
-    assert len(addition.answer(evaluator, evaluator.sums, requests, additions, Bar())) == 2
+    assert len(addition.answer(evaluator, requests, additions, Bar())) == 2
 
 
 def test_features_that_tell_nothing_are_no_better_than_chance(quick):

@@ -184,7 +184,6 @@ MISTAKES = [
     ("np.arange(1, self.n_steps + 1", "np.arange(0, self.n_steps"),
     ("discrete_log_q=found.log_q.presence", "discrete_log_q=none[:, 0]"),
     ("log_p=total(found.log_p)", "log_p=found.log_p.presence"),
-    ("log_likelihoods + steps.log_p - steps.log_q", "log_likelihoods - steps.log_p + steps.log_q"),
     ("range_of(rows) // particles", "range_of(rows) % (rows // particles)"),
 ]
 
@@ -222,7 +221,7 @@ def test_what_it_declares():
     outputs = model(images, noise)
     assert outputs.canvas.shape.as_list()[2:] == [9, 8, 3]
     assert outputs.glimpses.shape.as_list()[2:] == [2, 5, 5, 3]
-    with pytest.raises(ValueError, match="noise of what must have shape"):
+    with pytest.raises(ValueError, match="noise of discovery_what must have shape"):
         model(images, noise._replace(what=noise.what[..., :3]))
     with pytest.raises(UserError, match="`disc_prior_type=odd` is not known"):
         mlp_air(np.zeros((9, 8, 1), np.float32), disc_prior_type="odd")

@@ -133,7 +133,7 @@ def test_mean_gradients_on_a_toy_model_agree_with_enumeration(estimator, k_parti
 @pytest.mark.parametrize("estimator", ["reference", "vimco"])
 def test_one_particle_has_no_baseline(estimator):
     x = tf.zeros([2, 1])
-    with pytest.raises(UserError, match=r"`estimator={}` needs `k_particles`.*not 1".format(estimator)):
+    with pytest.raises(UserError, match=f"`k_particles=1` leaves no other .* `estimator={estimator}`"):
         bounds.loss(x, x, 3, estimator)
     with pytest.raises(ValueError, match="at least 2 particles, not 1"):
         bounds.vimco_baseline(x)

@@ -12,7 +12,8 @@ import pytest
 from sqair.errors import UserError
 from sqair.verification import child
 
-# Notes every SIGTERM, goes on for a while after the first, and ends with its number.
+# Notes every SIGTERM, goes on for a while after the first, and ends with its number. Arguments: seconds until it ends
+# by itself, and those that it goes on for.
 PROGRAM = """
 import signal, sys, time
 got = []
@@ -22,14 +23,15 @@ print("ready", flush=True)
 end = time.time() + float(sys.argv[1])
 while not got and time.time() < end:
     time.sleep(0.01)
-time.sleep(0.3)
+print("saving", flush=True)
+time.sleep(float(sys.argv[2]))
 print("got", *got, flush=True)
 sys.exit(143 if got else 0)
 """
 
 
-def command(seconds):
-    return [sys.executable, "-c", PROGRAM, str(seconds)]
+def command(seconds, saving=0.3):
+    return [sys.executable, "-c", PROGRAM, str(seconds), str(saving)]
 
 
 def text_of(log):
@@ -52,29 +54,35 @@ def log(tmp_path, monkeypatch):
 def test_what_ends_by_itself_is_waited_for_and_its_output_kept(log):
     assert child.run(command(0), log) == 0
     assert child.run(command(0), log) == 0
-    assert text_of(log) == "ready\ngot\n" * 2
+    assert text_of(log) == "ready\nsaving\ngot\n" * 2
 
 
 def test_what_is_over_is_asked_once_to_end(log):
     status = child.run(command(60), log, lambda: "ready" in text_of(log))
-    assert status == 143 and text_of(log) == "ready\ngot 1\n"
+    assert status == 143 and text_of(log) == "ready\nsaving\ngot 1\n"
 
 
-def test_an_interruption_is_passed_on_once_and_what_it_interrupts_may_end_well(log):
+def test_interruptions_are_passed_on_once_and_what_they_interrupt_may_end_well(log):
     def interrupt():
         wait_for(log, "ready")
-        os.kill(os.getpid(), signal.SIGINT)
+        signal.pthread_kill(waiting, signal.SIGINT)
+        wait_for(log, "saving")
+        for number in numbers:
+            signal.pthread_kill(waiting, number)
 
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    numbers, waiting = (signal.SIGINT, signal.SIGTERM), threading.get_ident()
+    before = [signal.signal(number, signal.default_int_handler) for number in numbers]
     thread = threading.Thread(target=interrupt)
     thread.start()
     try:
         with pytest.raises(KeyboardInterrupt):
-            child.run(command(60), log)
+            child.run(command(60, saving=1.5), log)
+        assert [signal.getsignal(number) for number in numbers] == [signal.default_int_handler] * 2
     finally:
         thread.join()
-        signal.signal(signal.SIGINT, before)
-    assert text_of(log) == "ready\ngot 1\n"
+        for number, handler in zip(numbers, before):
+            signal.signal(number, handler)
+    assert text_of(log) == "ready\nsaving\ngot 1\n"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="Linux alone tells a process that its parent was killed")

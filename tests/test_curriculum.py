@@ -1,6 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
+import os
+import re
+
 import numpy as np
 import pytest
+from script_run import SCRIPTS
 
 from sqair.graph_mode import tf
 from sqair.training import curriculum
@@ -71,3 +75,14 @@ def test_the_rate_rises_first_and_falls_as_asked(decay, at_300):
     np.testing.assert_allclose(found, [0.25, 0.5, 1, at_300], rtol=1e-3)
     original = over_steps(lambda step: curriculum.learning_rate(step, Settings()), [0, 10**6])
     np.testing.assert_allclose(original, [1e-5, 1e-5 / 9])
+
+
+@pytest.mark.parametrize("script, frames", [("train_fast.sh", 10), ("train_mnist_mot.sh", 20)])
+def test_scripts_show_all_frames_before_the_rate_falls(script, frames):
+    with open(os.path.join(SCRIPTS, "train_fast.sh")) as recipe, open(os.path.join(SCRIPTS, script)) as file:
+        found = dict(re.findall(r"--(stage_itr|decay_from)=(\d+)", recipe.read() + file.read()))
+    (length,) = over_steps(
+        lambda step: curriculum.sequence_length(step, Settings().seq_len, int(found["stage_itr"]), frames),
+        [int(found["decay_from"])],
+    )
+    assert length == frames

@@ -97,6 +97,14 @@ def test_fivo_is_called_so():
         assert list(panel.lines)[0] == title
 
 
+def test_what_a_training_raises_is_called_a_bound(run):
+    rows = curves.read(run)
+    for figure in (curves.training_figure({"a": rows}), curves.training_panel(rows, "normalised_iwae")):
+        assert figure.axes[0].get_ylabel().replace("\n", ", ") == "bound, nats per frame"
+    accuracy = curves.training_panel(rows, "num_step_acc").axes[0].get_ylabel()
+    assert accuracy.replace("\n", ", ") == ", ".join(quantities.TITLES["num_step_acc"])
+
+
 def test_lines_are_told_apart(run):
     axes = curves.training_figure({str(i): curves.read(run) for i in range(curves.MOST_RUNS)}).axes[0]
     assert len({(line.get_color(), line.get_linestyle()) for line in axes.get_lines()}) == curves.MOST_RUNS

@@ -9,9 +9,9 @@ N, WINDOW = 3, 4
 GOOD = dict(seq_len=3, normalised_iwae=500.0, raw_num_steps=1.1, raw_num_prop_steps=0.7)
 
 
-def told(reports, n_steps=N, keeps_ids=True):
+def told(reports, n_steps=N, **model):
     """The sentences after each report."""
-    diagnosis = Diagnosis(n_steps, keeps_ids, WINDOW)
+    diagnosis = Diagnosis(n_steps, window=WINDOW, **model)
     return [diagnosis.add(report) for report in reports]
 
 
@@ -64,6 +64,29 @@ def test_a_model_of_independent_frames_need_not_propagate():
     assert any(told(anew)) and not any(told(anew, keeps_ids=False))
     nothing = [dict(GOOD, raw_num_steps=0.0, raw_num_prop_steps=0.0)] * 6
     assert "nothing is found" in sum(told(nothing, keeps_ids=False), [])[0]
+
+
+@pytest.mark.parametrize(
+    "model, advice",
+    [
+        (dict(), "lower `learning_rate`, set `clip_norm`, or use `estimator=vimco`"),
+        (dict(may_use_vimco=False), "lower `learning_rate`, or set `clip_norm`"),
+        (dict(n_steps=0), "lower `learning_rate`, or set `clip_norm`"),
+    ],
+)
+def test_no_estimator_is_advised_that_is_in_use_or_of_no_effect(model, advice):
+    falling = [dict(GOOD, normalised_iwae=bound) for bound in [500] * 4 + [400] * 4]
+    assert sum(told(falling, **model), [])[0].endswith("; " + advice)
+
+
+@pytest.mark.parametrize(
+    "keeps_ids, advice",
+    [(True, "`disc_step_bias` or `prop_step_bias`, or raise"), (False, "`disc_step_bias`, or raise")],
+)
+def test_who_does_not_propagate_is_not_told_how(keeps_ids, advice):
+    full = [dict(GOOD, raw_num_steps=3.0, raw_num_prop_steps=2.0)] * 4
+    (sentence,) = sum(told(full, keeps_ids=keeps_ids), [])
+    assert sentence.endswith(f"; lower {advice} `output_std`")
 
 
 def test_of_a_model_without_objects_only_the_bound_is_watched():

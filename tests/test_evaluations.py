@@ -12,7 +12,7 @@ from test_evaluator import SETTINGS, VALUES
 from sqair.errors import UserError
 from sqair.evaluation import evaluations, quantities, sequence_statistics
 from sqair.evaluation.evaluator import Evaluator
-from sqair.model.sequence_bounds import Filtered, IndependentFrames
+from sqair.model.sequence_bounds import Filtered, IndependentFrames, WholeSequences
 from sqair.training.checkpoints import Checkpoint
 
 JITTERED = dict(VALUES, **{"discovery/jitter": np.float32(1)})
@@ -195,6 +195,9 @@ def test_ids_that_mean_nothing_are_not_tracked_and_what_filters_has_its_particle
     assert entry["objects"] is None and entry["confusion"] and entry["estimates"]["num_steps"]["mean"] > 0
     with pytest.raises(UserError, match="`particles_at_once=2` is refused: .* set it to 6"):
         request(filtered, parts=3)
+    filtered.load(JITTERED)
+    entry = evaluations.evaluate(filtered, request(filtered), 1, store, Bar())
+    assert "normalised_vae" not in entry["estimates"] and entry["estimates"]["normalised_iwae"]["mean"] < 0
     without.load(JITTERED)
     entry = evaluations.evaluate(without, request(without), 1, store, Bar())
     assert entry["confusion"] == [] and not set(quantities.OF_OBJECTS) & set(entry["estimates"])
@@ -203,7 +206,7 @@ def test_ids_that_mean_nothing_are_not_tracked_and_what_filters_has_its_particle
 
 
 def test_titles_are_of_what_is_summarised():
-    assert set(quantities.TITLES) == set(sequence_statistics.summarise(_ones()))
+    assert set(quantities.TITLES) == set(sequence_statistics.summarise(_ones(), WholeSequences()))
 
 
 def _ones():

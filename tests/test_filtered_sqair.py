@@ -7,10 +7,10 @@ from stub_model import StubModel
 from tf_run import run
 
 from sqair.baselines import filtered_sqair, fivo
+from sqair.engine.unroll import STREAMS, unroll
 from sqair.errors import UserError
 from sqair.graph_mode import tf
 from sqair.model.noise import draw
-from sqair.model.sequence_bounds import IndependentFrames
 from sqair.model.sqair import mlp_sqair
 
 T, B, K, N = 4, 2, 5, 2
@@ -91,14 +91,22 @@ def test_a_history_is_what_the_model_makes_of_its_noise(arguments, below, monkey
     np.testing.assert_allclose(found, plain.log_weights.reshape(T, B, K), rtol=1e-4, atol=1e-3)
 
 
-def test_models_are_filtered_that_follow_objects():
+@pytest.mark.parametrize("compact, streams", [(True, STREAMS), (False, 1)])
+def test_it_takes_the_streams_of_its_model(compact, streams, monkeypatch):
+    filtering, seen = filtered_sqair.FilteredSQAIR(make(compact=compact)), []
+    monkeypatch.setattr(filtered_sqair, "unroll", lambda *x: seen.append(x[3]) or unroll(*x))
+    images, noise = inputs(filtering)
+    filtering(images[:1], tf.nest.map_structure(lambda x: tf.constant(x[:1]), noise))
+    assert seen == [streams]
+
+
+def test_a_sqair_is_filtered_and_nothing_else():
     model = make()
     found = filtered_sqair.filtered(model, "fivo")
     assert (
         isinstance(found, filtered_sqair.FilteredSQAIR) and found.n_steps == N and found.bound.name == "fivo"
     )
-    model.bound = IndependentFrames()
-    for other, bound in ((model, "fivo"), (StubModel(), "fivo"), (model, "iwae")):
+    for other, bound in ((StubModel(), "fivo"), (model, "iwae")):
         with pytest.raises(
             UserError, match=f"`bound={bound}` is refused: this model is evaluated by .* alone"
         ):

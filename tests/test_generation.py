@@ -213,7 +213,7 @@ def test_what_does_not_fit_is_refused(case):
         state = case.model.generative_cell.initial_state(R + 1)
         with pytest.raises(ValueError, match=r"first_state.is_later must have shape \[6, 1\]"):
             case.model.generate(noise, state)
-        with pytest.raises(ValueError, match="noise of what must have shape"):
+        with pytest.raises(ValueError, match="noise of (propagation|discovery)_what must have shape"):
             case.model.generate(tf.nest.map_structure(lambda x: x[:, :, :, 1:], noise))
         anything = tf.nest.map_structure(
             lambda x: tf.placeholder_with_default(x, [None] + x.shape[1:].as_list()), state

@@ -135,7 +135,7 @@ def test_every_combination_trains_a_step_of_the_model(opt, estimator, k_particle
     def make_model():
         return mlp_sqair(np.full([H, W, 1], 0.5, np.float32), n_units=1, n_what=3, glimpse_size=4)
 
-    if k_particles == 1 and estimator in settings.ESTIMATORS_WITH_BASELINE:
+    if k_particles == 1 and estimator != "reinforce":
         with pytest.raises(UserError, match="k_particles"):
             training_graph.TrainingGraph(make_model, data["train"], asked)
     else:

@@ -10,6 +10,7 @@ import reference_bounds
 from tf_run import run
 
 from sqair.data.pipeline import SequenceBatch
+from sqair.errors import UserError
 from sqair.graph_mode import tf
 from sqair.model.sequence_bounds import Filtered, IndependentFrames, WholeSequences
 from sqair.model.structures import Latents, PhaseOutputs, SequenceOutputs, StepOutputs
@@ -145,8 +146,17 @@ def test_a_filtered_loss_is_the_bound_alone():
     numbers = Numbers(3, 2, Filtered())
     result = numbers.evaluate()
     increments = [reference_bounds.iwae(frame) for frame in numbers.per_row["log_weights"].reshape(T, 3, 2)]
+    assert "normalised_vae" not in result.scalars and list(numbers.evaluate().scalars) == list(result.scalars)
     loss, bound = run([result.loss, result.scalars["normalised_iwae"]])
     np.testing.assert_allclose([-loss, bound], [np.mean(increments)] * 2, rtol=1e-5)
+
+
+@pytest.mark.parametrize("estimator", ["reference", "vimco"])
+def test_one_particle_is_refused_where_an_estimator_needs_more(estimator):
+    for bound in (WholeSequences(), IndependentFrames()):
+        with pytest.raises(UserError, match=f"`k_particles=1` leaves no other .* `estimator={estimator}`"):
+            Numbers(2, 1, bound).evaluate(estimator=estimator)
+    assert np.isfinite(run(Numbers(2, 1, Filtered()).evaluate(estimator=estimator).loss))
 
 
 def test_l2_adds_half_the_squares_of_trainable_variables():

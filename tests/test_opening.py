@@ -51,6 +51,13 @@ def test_a_checkpoint_that_does_not_say_its_step_is_taken(open_stub, tmp_path):
     evaluator.close()
 
 
+def test_what_is_evaluated_of_the_data_can_be_chosen(open_stub):
+    evaluator, _ = open_stub(VALUES, choose=lambda data: {"chosen": data["valid"]})
+    assert list(evaluator.data) == ["chosen"]
+    assert evaluator.evaluate("chosen").normalised_vae == pytest.approx(bound(7), rel=1e-5)
+    evaluator.close()
+
+
 def test_a_config_of_the_user_has_to_be_named(open_stub):
     with pytest.raises(UserError, match="made with the config file y.py, .* name it: give `model_config`"):
         open_stub(VALUES, model_config=None)

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
+import pytest
 import stub_evaluation
 
 from sqair.evaluation import quantities
@@ -21,10 +22,16 @@ def test_a_table_states_particles_and_units():
     assert "after an unknown number of updates" in quantities.table(unknown)
 
 
-def test_what_resampled_particles_are_of_is_called_so():
-    text = quantities.table(dict(stub_evaluation.entry(), bound="fivo"))
-    assert "FIVO bound, nats per sequence" in text and "mean log-weight, nats per frame" in text
+def test_of_resampled_particles_the_bound_is_called_so_and_there_is_no_elbo():
+    filtered = dict(stub_evaluation.entry(), bound="fivo")
+    older = quantities.table(filtered)
+    del filtered["estimates"]["normalised_vae"]
+    text = quantities.table(filtered)
+    assert text == older and "FIVO bound, nats per sequence" in text
     assert "IWAE" not in text and "ELBO" not in text
+    assert [name for name, *_ in quantities.in_order(filtered)][:3] == ["iwae", "normalised_iwae", "data_ll"]
+    with pytest.raises(KeyError):  # of others it is missing
+        quantities.table(dict(filtered, bound="iwae"))
 
 
 def test_a_single_sequence_has_no_error_and_what_is_not_annotated_no_row():

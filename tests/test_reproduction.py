@@ -210,6 +210,21 @@ def test_a_training_that_fails_or_does_not_get_on_is_named(tmp_path, data_dir):
         reproduction.Subject("mlp_air", plan, lambda *_: 0).train()
 
 
+def test_only_a_training_may_be_ended(tmp_path, data_dir):
+    plan = plan_in(tmp_path, data_dir)
+    Subject = reproduction.Subject
+    Subject("mlp_air", plan, Programs(plan, "mlp_air")).train()  # its first two legs are
+
+    def ended(command, log, is_over):
+        with open(log, "a") as file:
+            file.write("Ended.\n")
+        return 143
+
+    for act in (Subject.evaluate_few, Subject.evaluate_many, Subject.add):
+        with pytest.raises(UserError, match="ended with status 143: Ended."):
+            act(Subject("mlp_air", plan, ended))
+
+
 def test_times_beyond_the_checkpoint_do_not_end_a_leg(tmp_path, data_dir):
     """A machine that stopped when the leg was over and not yet saved has left them."""
     plan = plan_in(tmp_path, data_dir)

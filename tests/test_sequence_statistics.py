@@ -58,7 +58,7 @@ def by_loops(numbers, visible):
             weights, weighed = normalised(np.exp(weights)), normalised(np.exp(weighed))
             out.log_mean_weight[t, b] = np.sum(np.log(np.mean(np.exp(bound), axis=-1)))
             out.sum_of_squares[t, b] = np.sum(weighed**2)
-            out.normalised_vae[t, b] = np.mean(log_w[t, b])
+            out.normalised_vae[t, b] = np.nan if numbers.bound.name == "fivo" else np.mean(log_w[t, b])
             out.true_count[t, b] = numbers.true_presence[t, b].sum()
             out.visible_count[t, b] = sum(
                 p for p, v in zip(numbers.true_presence[t, b], visible[t, b]) if v >= 0.25
@@ -84,7 +84,8 @@ def test_statistics_against_loops(case):
 
 def test_they_amount_to_what_a_training_reports(case):
     numbers, _, found, scalars = case
-    estimates = sequence_statistics.summarise(found, numbers.bound.by_frame)
+    estimates = sequence_statistics.summarise(found, numbers.bound)
+    assert ("normalised_vae" in estimates) == (numbers.bound.name != "fivo")
     for name in set(estimates) - {"visible_step_acc"}:
         np.testing.assert_allclose(estimates[name].mean, scalars[name], rtol=2e-4, atol=1e-5, err_msg=name)
 
@@ -103,7 +104,7 @@ def test_particles_in_parts_amount_to_all_of_them(case):
         half.images, half.true_presence = numbers.images, numbers.true_presence
         with tf.Graph().as_default():
             parts.append(of_numbers(half, visible)[0])
-    for name, value in sequence_statistics.join_particles(parts, numbers.bound.by_frame)._asdict().items():
+    for name, value in sequence_statistics.join_particles(parts, numbers.bound)._asdict().items():
         np.testing.assert_allclose(value, getattr(found, name), rtol=2e-4, atol=2e-5, err_msg=name)
 
 
@@ -113,7 +114,7 @@ def test_parts_of_any_weight_leave_true_counts_whole(case):
         found._replace(log_mean_weight=found.log_mean_weight + rng.normal(size=found.log_mean_weight.shape))
         for _ in range(20)
     ]
-    joined = sequence_statistics.join_particles(parts)
+    joined = sequence_statistics.join_particles(parts, WholeSequences())
     np.testing.assert_array_equal(joined.true_count, found.true_count)
     np.testing.assert_array_equal(joined.visible_count, found.visible_count)
     assert sequence_statistics.confusion(joined).sum() == pytest.approx(found.true_count.size)
@@ -128,13 +129,14 @@ def test_sequences_are_joined_in_order(case):
 
 def test_standard_errors_are_over_sequences(case):
     found = case[2]
-    estimate = sequence_statistics.summarise(found)["data_ll"]
+    estimate = sequence_statistics.summarise(found, WholeSequences())["data_ll"]
     of_sequences = found.data_ll.mean(0)
     spread = np.sqrt(np.sum((of_sequences - of_sequences.mean()) ** 2) / (B - 1))
     assert estimate.standard_error == pytest.approx(spread / np.sqrt(B), rel=1e-5)
     np.testing.assert_allclose(estimate.by_frame, found.data_ll.mean(1), rtol=1e-6)
     np.testing.assert_allclose(estimate.by_frame_error, found.data_ll.std(1) * np.sqrt(3 / 2) / np.sqrt(B))
-    alone = sequence_statistics.summarise(SequenceStatistics(*(x[:, :1] for x in found)))["data_ll"]
+    alone = SequenceStatistics(*(x[:, :1] for x in found))
+    alone = sequence_statistics.summarise(alone, WholeSequences())["data_ll"]
     assert np.isnan(alone.standard_error) and np.isnan(alone.by_frame_error).all()
 
 
@@ -154,7 +156,7 @@ def test_counts_are_not_judged_where_nothing_is_annotated():
     numbers.true_presence = numbers.true_presence[..., :0]
     with tf.Graph().as_default():
         found, _ = of_numbers(numbers, np.zeros((T, B, 0)))
-    estimates = sequence_statistics.summarise(found)
+    estimates = sequence_statistics.summarise(found, numbers.bound)
     assert "num_steps" in estimates and not {"num_step_acc", "visible_step_acc"} & set(estimates)
     assert sequence_statistics.confusion(found).shape == (0, N + 1)
 
@@ -166,9 +168,9 @@ def test_without_objects_nothing_is_said_of_them():
     with tf.Graph().as_default():
         found, scalars = of_numbers(numbers, np.ones((T, B, M)))
     assert [name for name in with_objects if "step" not in name] == list(scalars)
-    estimates = sequence_statistics.summarise(found)
+    estimates = sequence_statistics.summarise(found, numbers.bound)
     assert list(estimates) == ["normalised_iwae", "normalised_vae", "data_ll", "kl", "mse", "ess"]
     assert sequence_statistics.confusion(found).shape == (0, 0)
-    joined = sequence_statistics.join_particles([found, found])
+    joined = sequence_statistics.join_particles([found, found], numbers.bound)
     np.testing.assert_allclose(joined.data_ll, found.data_ll)
     assert joined.count_prob.shape == (T, B, 0)

@@ -361,11 +361,11 @@ def test_what_does_not_fit_is_refused_by_its_name():
         model(images, drawn)
     with pytest.raises(ValueError, match="images must have shape"):
         model(images[:, :, 1:], drawn)
-    with pytest.raises(ValueError, match="noise of what must have shape"):
+    with pytest.raises(ValueError, match="noise of propagation_what must have shape"):
         model(images, noise.mode(1, 1, 1, noise.of_objects(N + 1, Z)))
-    with pytest.raises(ValueError, match="noise of where must have shape"):
+    with pytest.raises(ValueError, match="noise of discovery_where must have shape"):
         model(images, drawn._replace(discovery=drawn.discovery._replace(where=drawn.discovery.what[..., :3])))
-    with pytest.raises(ValueError, match="noise of what must have shape"):
+    with pytest.raises(ValueError, match="noise of propagation_what must have shape"):
         model(images, noise.mode(2, 1, 1, WANTED))
 
 

@@ -28,7 +28,9 @@ def test_a_run_is_classified_once(tmp_path):
     assert [entry["labelled"] for entry in stored] == [40, 60]
     assert {"addition.csv", "addition.png"} <= set(os.listdir(run))
     before = os.stat(path).st_mtime_ns
+    os.remove(os.path.join(run, "addition.png"))
     status, again, _ = run_script("train_addition.py", *flags, "--json")
+    assert "addition.png" in os.listdir(run)
     assert status == 0 and json.loads(again) == stored and os.stat(path).st_mtime_ns == before
 
     for flag, sentence in (

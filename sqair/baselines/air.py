@@ -12,8 +12,6 @@ import numpy as np
 
 from sqair.engine.static_gradients import static_gradients
 from sqair.engine.tensors import (
-    check_finite,
-    check_shape,
     map_packed,
     merge_leading,
     range_of,
@@ -23,7 +21,7 @@ from sqair.engine.tensors import (
 from sqair.engine.unroll import unroll
 from sqair.graph_mode import snt, tf
 from sqair.model import noise as noises
-from sqair.model import spatial_transformer
+from sqair.model import videos
 from sqair.model.decoder import Decoder
 from sqair.model.discovery import Discovery, DiscoveryCore
 from sqair.model.distributions import probability
@@ -34,13 +32,11 @@ from sqair.model.sequence_bounds import IndependentFrames
 from sqair.model.slots import mask_absent_logit, squeeze_last
 from sqair.model.sqair import UNITS
 from sqair.model.structures import (
-    FrameInputs,
     Latents,
     LogProbs,
     PhaseOutputs,
     Posterior,
     SampledObjects,
-    SequenceOutputs,
     StepOutputs,
 )
 
@@ -114,28 +110,14 @@ class AIR(snt.AbstractModule):
             ValueError: if images and noise do not fit each other or the model.
         """
         with static_gradients():
-            inputs = self._encode(images, noise)
+            inputs = videos.encode(
+                images, noise, self.noise, self._image_shape, self._image_encoder, self._hidden_size
+            )
             particles = size(inputs.noise.what, axis=2)
             # Nothing waits for the frame before, so that one stream keeps all cores busy.
             sampled, _ = unroll(self._cell, inputs, particles, streams=1)
             steps = self._score(sampled, inputs.noise)
-            canvas, log_likelihoods, glimpses = self._decoder.render(images, steps.latents, particles)
-            log_weights = log_likelihoods + steps.log_p - steps.log_q
-            outputs = SequenceOutputs(steps, canvas, glimpses, log_likelihoods, log_weights)
-        return check_finite(outputs, "model") if self._debug else outputs
-
-    def _encode(self, images, noise):
-        """`FrameInputs` of `[T, B, ...]`; arguments as of the model."""
-        check_shape(images, (None, None) + self._image_shape, "images")
-        for name, wanted in self.noise._asdict().items():
-            shape = images.shape.as_list()[:2] + [None, *wanted.shape]
-            check_shape(getattr(noise, name), shape, f"noise of {name}")
-        noise = noise._replace(presence=tf.expand_dims(noise.presence, -1))
-        frames, batch_size = merge_leading(images), size(images, axis=1)
-        encodings = self._image_encoder(frames)
-        check_shape(encodings, (None, self._hidden_size), "what image_encoder returns")
-        padded = spatial_transformer.pad_images(frames)
-        return FrameInputs(split_leading(padded, batch_size), split_leading(encodings, batch_size), noise)
+            return videos.describe(images, steps, particles, self._decoder, self._debug)
 
     def _score(self, sampled, noise):
         """`StepOutputs` of `[T, R, ...]`.
@@ -146,7 +128,7 @@ class AIR(snt.AbstractModule):
         """
         rows = size(sampled.presence, axis=1)
         sampled = map_packed(merge_leading, sampled)
-        noise = tf.nest.map_structure(lambda x: merge_leading(merge_leading(x)), noise)
+        noise = videos.merge_rows(noise)
         logit = discovery_logits(sampled)
         one = tf.ones_like(logit[:, :1])
         summary = tf.tile(tf.zeros_like(one), [1, self._hidden_size])

@@ -115,7 +115,7 @@ class FilteredSQAIR:
         k_particles = size(noise.ancestors, axis=2)
         with static_gradients():
             inputs = FilteredInputs(*self._model.encode(images, noise.objects), images, noise.ancestors)
-            outputs, _ = unroll(self._cell, inputs, k_particles)
+            outputs, _ = unroll(self._cell, inputs, k_particles, self._model.streams)
             *inferred, filtering = outputs
             log_weights, parents = (tf.squeeze(x, -1) for x in filtering)
             leading = tf.stack([-1, size(images, axis=1), k_particles])
@@ -133,9 +133,9 @@ def filtered(model, bound):
         bound: str, the bound's name: "iwae" or "fivo".
 
     Raises:
-        UserError: unless the bound is FIVO and the model one that follows objects.
+        UserError: unless the bound is FIVO and the model a SQAIR.
     """
-    if bound == "fivo" and isinstance(model, SQAIR) and model.bound.keeps_ids:
+    if bound == "fivo" and isinstance(model, SQAIR):
         return FilteredSQAIR(model)
     raise UserError(
         f"`bound={bound}` is refused: this model is evaluated by {model.bound.name} alone; leave it out."

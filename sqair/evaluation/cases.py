@@ -12,7 +12,7 @@ from sqair.evaluation.prediction import Prediction
 class Bounds(NamedTuple):
     """How well each of B sequences is explained."""
 
-    bound: Any  # [B] the IWAE bound, nats per frame
+    bound: Any  # [B] the model's bound, IWAE or FIVO, nats per frame
     shows_objects: Any  # [B] bool, whether an object is annotated or found in it
 
     def best(self, count):

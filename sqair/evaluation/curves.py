@@ -84,7 +84,7 @@ def training_figure(runs, title=""):
     """
     if not 1 <= len(runs) <= MOST_RUNS:
         raise UserError(f"{len(runs)} runs cannot be told apart in a figure; name 1 to {MOST_RUNS}.")
-    figure = _figure(9.5, 3.6)
+    figure = blank_figure(9.5, 3.6)
     for i, name in enumerate(panels(runs.values())):
         axes = figure.add_subplot(1, 2, i + 1)
         _draw_training(axes, name, runs)
@@ -108,9 +108,15 @@ def training_panel(rows, name):
     figure, axes = _small_figure()
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     _draw_training(axes, name, {"": rows})
-    axes.set_ylabel("\n".join(TITLES[name]), fontsize=9)
+    axes.set_ylabel("\n".join(training_title(name)), fontsize=9)
     figure.tight_layout()
     return figure
+
+
+def training_title(name):
+    """Title and unit of a number of trainings, whose records do not say if their bound is IWAE or FIVO."""
+    title, unit = TITLES[name]
+    return ("bound" if name == BOUND else title), unit
 
 
 class FramePanel(NamedTuple):
@@ -172,7 +178,7 @@ def frames_figure(entry, title=""):
     """
     with evaluations.reading(entry):
         shown = frame_panels(entry)
-    figure = _figure(3.6 * len(shown), 3.0)
+    figure = blank_figure(3.6 * len(shown), 3.0)
     for i, panel in enumerate(shown):
         _draw_frames(figure.add_subplot(1, len(shown), i + 1), panel)
     if title:
@@ -204,7 +210,7 @@ def _by_frame(values, entry):
     return np.array(values, np.float64)
 
 
-def _figure(width, height, dpi=100):
+def blank_figure(width, height, dpi=100):
     """A white `Figure` of so many inches that needs no screen."""
     figure = Figure(figsize=(width, height), dpi=dpi, facecolor="white")
     FigureCanvasAgg(figure)
@@ -212,7 +218,7 @@ def _figure(width, height, dpi=100):
 
 
 def _small_figure():
-    figure = _figure(4.2, 3.0, dpi=150)
+    figure = blank_figure(4.2, 3.0, dpi=150)
     return figure, figure.add_subplot(1, 1, 1)
 
 
@@ -224,7 +230,7 @@ def _draw_training(axes, name, runs):
             [row["step"] for row in rows], [row[name] for row in rows], label=label, linewidth=1.5, **style
         )
     axes.set_xlabel("updates")
-    axes.set_ylabel(", ".join(TITLES[name]), fontsize=9)
+    axes.set_ylabel(", ".join(training_title(name)), fontsize=9)
     tidy(axes)
     axes.set_xlim(left=0)
     highest = max(np.max([row[name] for row in rows]) for rows in runs.values())

@@ -7,7 +7,6 @@ evaluation.partial.npz  what is known of an evaluation that is not complete
 """
 
 import contextlib
-import csv
 import json
 import math
 import os
@@ -20,6 +19,7 @@ import numpy as np
 
 from sqair.errors import UserError
 from sqair.evaluation import quantities, sequence_statistics
+from sqair.evaluation.entries import Entries, Kind
 from sqair.evaluation.object_report import SCORING, object_report
 from sqair.evaluation.sequence_statistics import SequenceStatistics
 from sqair.files import atomic_write
@@ -123,48 +123,29 @@ def parts_of(k_particles, at_once):
     return next(p for p in range(1, k_particles + 1) if k_particles % p == 0 and k_particles <= p * at_once)
 
 
-class Evaluations:
-    """The evaluations that a folder keeps."""
+def _check(entry):
+    entry.setdefault("bound", WholeSequences.name)
+    entry["estimates"].items()
+
+
+_KIND = Kind(
+    json=JSON,
+    csv=CSV,
+    key="evaluations",
+    title="evaluations",
+    request=Request,
+    check=_check,
+    order=lambda entry: (entry["step"] or 0, entry["particles"], entry["sequences"]),
+    rows=lambda entries: quantities.csv_rows(entries, Request._fields),
+)
+
+
+class Evaluations(Entries):
+    """The evaluations that a folder keeps: dicts as of `evaluate`."""
 
     def __init__(self, folder):
         """Takes the folder, which must exist."""
-        self.folder = folder
-
-    def entries(self):
-        """All that is known: list of dict, fields of `Request` and what was found.
-
-        Raises:
-            UserError: if the file is damaged.
-        """
-        path = self._path(JSON)
-        if not os.path.exists(path):
-            return []
-        try:
-            with open(path) as file:
-                entries = json.load(file)["evaluations"]
-            for entry in entries:
-                entry.setdefault("bound", WholeSequences.name)
-                entry["estimates"].items()
-                _request_of(entry)
-            return entries
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise UserError(
-                f"{path} cannot be read as evaluations ({type(error).__name__}: {error}); move it away to begin anew."
-            ) from None
-
-    def find(self, request):
-        """The entry of a request, None if it was not evaluated yet."""
-        return next((entry for entry in self.entries() if _request_of(entry) == request), None)
-
-    def add(self, entry):
-        """Writes both files anew with one entry more, which replaces that of the same request."""
-        others = [old for old in self.entries() if _request_of(old) != _request_of(entry)]
-        entries = sorted([*others, entry], key=lambda e: (e["step"] or 0, e["particles"], e["sequences"]))
-        with atomic_write(self._path(JSON)) as file:
-            json.dump({"evaluations": entries}, file, indent=1)
-            file.write("\n")
-        with atomic_write(self._path(CSV)) as file:
-            csv.writer(file).writerows(quantities.csv_rows(entries, Request._fields))
+        super().__init__(folder, _KIND)
 
     def keep(self, request, statistics):
         """Writes down what is known of a request: `SequenceStatistics` of its first sequences."""
@@ -185,9 +166,6 @@ class Evaluations:
         """Removes what is known of an evaluation that was cut."""
         if os.path.exists(self._path(PARTIAL)):
             os.remove(self._path(PARTIAL))
-
-    def _path(self, name):
-        return os.path.join(self.folder, name)
 
 
 def evaluate(evaluator, request, parts, evaluations, progress):
@@ -225,7 +203,7 @@ def evaluate(evaluator, request, parts, evaluations, progress):
     finally:
         if done and count < request.sequences:
             evaluations.keep(request, sequence_statistics.join_sequences(done))
-    entry = _entry(request, sequence_statistics.join_sequences(done), evaluator.bound.by_frame)
+    entry = _entry(request, sequence_statistics.join_sequences(done), evaluator.bound)
     if request.tracked:
         entry["objects"] = _plain(
             object_report(evaluator.predict(request.split, request.tracked, request.frames), quantities.IOU)
@@ -235,8 +213,8 @@ def evaluate(evaluator, request, parts, evaluations, progress):
     return entry
 
 
-def _entry(request, statistics, by_frame):
-    estimates = sequence_statistics.summarise(statistics, by_frame)
+def _entry(request, statistics, bound):
+    estimates = sequence_statistics.summarise(statistics, bound)
     return dict(
         request._asdict(),
         estimates=OrderedDict(
@@ -257,7 +235,3 @@ def _plain(value):
     if isinstance(value, list):
         return [_plain(x) for x in value]
     return value if math.isfinite(value) else None
-
-
-def _request_of(entry):
-    return Request(*(entry[name] for name in Request._fields))

@@ -149,7 +149,7 @@ class Evaluator:
             found = [part for _, part in itertools.islice(results, parts)]
             if not found:
                 return
-            yield sequence_statistics.join_particles(found, self.bound.by_frame)
+            yield sequence_statistics.join_particles(found, self.bound)
 
     def _batches(self, fetches, split, num_sequences, seq_len, parts=1, start=0, should_stop=lambda: False):
         """The sequences' numbers and what is fetched of each batch, in order; each part of a batch by itself."""

@@ -13,19 +13,21 @@ from sqair.training import checkpoints, runs
 from sqair.training.settings import from_flags as settings_from_flags
 
 
-def open_run(folder, checkpoint=None, bound=None, **changes):
+def open_run(folder, checkpoint=None, bound=None, choose=None, **changes):
     """The model of a run, ready to evaluate.
 
     Args:
         folder: str, a run folder.
         checkpoint: path of a checkpoint, or a `Checkpoint`; the last complete one of the run by default.
         bound: "iwae" or "fivo", the bound to evaluate; what the model was trained on by default.
+        choose: function of the run's data, mapping of split -> `SequenceDataset`, to what is evaluated of them, as
+            `addition.with_pairs`; all by default.
         changes: flags to use instead of the run's, e.g. `data_dir` or `k_particles`; `data_config` and `model_config`
             for a run that was made with config files that do not come with the package.
 
     Returns:
-        Tuple of `Evaluator` of the run's "train" and "valid" data, and the number of updates that the model has
-        seen, None if the checkpoint does not say.
+        Tuple of `Evaluator` of the run's "train" and "valid" data, or what is chosen of them, and the number
+        of updates that the model has seen, None if the checkpoint does not say.
 
     Raises:
         UserError: if something is missing or does not fit.
@@ -47,6 +49,6 @@ def open_run(folder, checkpoint=None, bound=None, **changes):
         model = model_config.load(flags, mean_image)
         return model if bound in (None, model.bound.name) else filtered(model, bound)
 
-    evaluator = Evaluator(make_model, data, settings_from_flags(flags))
+    evaluator = Evaluator(make_model, data if choose is None else choose(data), settings_from_flags(flags))
     evaluator.load(checkpoint.values, checkpoint.path)
     return evaluator, checkpoint.step

@@ -5,6 +5,8 @@ from collections import OrderedDict
 
 import numpy as np
 
+from sqair.model.sequence_bounds import Filtered
+
 PER_FRAME, PER_SEQUENCE = "nats per frame", "nats per sequence"
 TITLES = OrderedDict(
     normalised_iwae=("IWAE bound", PER_FRAME),
@@ -21,8 +23,7 @@ TITLES = OrderedDict(
 )
 COUNTED = ("num_step_acc", "visible_step_acc")  # only where objects are annotated
 OF_OBJECTS = ("num_steps", "num_disc_steps", "num_prop_steps", *COUNTED)  # only of models that know objects
-# Of particles that were resampled.
-FILTERED_TITLES = dict(normalised_iwae="FIVO bound", normalised_vae="mean log-weight")
+FILTERED_TITLES = dict(normalised_iwae="FIVO bound")  # of particles that were resampled
 IOU = 0.5  # least intersection over union of a tracked object with its box
 BOXES = OrderedDict(
     tight="tight",
@@ -52,7 +53,8 @@ def in_order(entry):
     Yields:
         Tuples of name, title, unit, mean, standard error (None of a single sequence), and list by frame.
     """
-    for name in ("normalised_iwae", "normalised_vae"):
+    names = [name for name in TITLES if _has(entry, name)]
+    for name in [name for name in ("normalised_iwae", "normalised_vae") if name in names]:
         estimate, frames = entry["estimates"][name], entry["frames"]
         error = estimate["standard_error"]
         sums = np.cumsum(estimate["by_frame"]).tolist()
@@ -65,17 +67,28 @@ def in_order(entry):
             scaled,
             sums,
         )
-    for name, (_, unit) in TITLES.items():
-        if name in OF_OBJECTS and name not in entry["estimates"]:
-            continue
+    for name in names:
         estimate = entry["estimates"][name]
-        title = title_of(name, entry)
-        yield name, title, unit, estimate["mean"], estimate["standard_error"], estimate["by_frame"]
+        yield (
+            name,
+            title_of(name, entry),
+            TITLES[name][1],
+            estimate["mean"],
+            estimate["standard_error"],
+            estimate["by_frame"],
+        )
 
 
 def title_of(name, entry):
     """The title of one of an entry's numbers, which depends on its bound."""
-    return FILTERED_TITLES.get(name, TITLES[name][0]) if entry["bound"] == "fivo" else TITLES[name][0]
+    return FILTERED_TITLES.get(name, TITLES[name][0]) if entry["bound"] == Filtered.name else TITLES[name][0]
+
+
+def _has(entry, name):
+    """Whether an entry is to hold a number: resampled particles have no ELBO, some models no objects."""
+    if name == "normalised_vae":
+        return entry["bound"] != Filtered.name
+    return name not in OF_OBJECTS or name in entry["estimates"]
 
 
 def csv_rows(entries, fields):

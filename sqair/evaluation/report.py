@@ -8,7 +8,7 @@ from typing import NamedTuple
 import jinja2
 
 from sqair.evaluation import curves, evaluations, visualization
-from sqair.evaluation.quantities import BOXES, IOU, TITLES, TRACKING, in_order
+from sqair.evaluation.quantities import BOXES, IOU, TRACKING, in_order
 
 _FOLDER = os.path.dirname(os.path.abspath(__file__))
 _SCORES = dict(
@@ -153,9 +153,9 @@ def _frame_plots(entry):
 
 def _training_plots(rows):
     for name in curves.panels([rows]) if rows else ():
-        first, last = rows[0], rows[-1]
+        (title, unit), first, last = curves.training_title(name), rows[0], rows[-1]
         alt = (
-            f"{TITLES[name][0]} on validation data, {TITLES[name][1]}: from {first[name]:.4g} after {first['step']:,}"
+            f"{title} on validation data, {unit}: from {first[name]:.4g} after {first['step']:,}"
             f" updates to {last[name]:.4g} after {last['step']:,}."
         )
         yield _picture(visualization.to_png(curves.training_panel(rows, name)), alt)

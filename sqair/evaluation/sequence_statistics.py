@@ -19,7 +19,8 @@ class SequenceStatistics(NamedTuple):
     """What K particles make of B sequences.
 
     Unless said they are means over particles weighted by importance: by the whole sequence in every frame, or by the
-    frame, as the model's bound has it. N is 0, and what is said of objects NaN, if the model knows none.
+    frame, as the model's bound has it. N is 0, and what is said of objects NaN, if the model knows none; so is
+    `normalised_vae` if the bound has no ELBO.
     """
 
     log_mean_weight: Any  # [T, B] the bound of frames 1 to t, nats: the log of their mean weight
@@ -67,7 +68,7 @@ def of_result(result, batch, model):
     return SequenceStatistics(
         log_mean_weight=model.bound.so_far(log_weights),
         sum_of_squares=1.0 / model.bound.effective_sample_size(log_weights),
-        normalised_vae=tf.reduce_mean(log_weights, axis=-1),
+        normalised_vae=tf.reduce_mean(log_weights, axis=-1) + (0.0 if model.bound.has_elbo else float("nan")),
         data_ll=weighted(result.outputs.log_likelihood),
         kl=weighted(steps.log_q - steps.log_p),
         mse=tf.reduce_sum(weights * result.squared_error, axis=-1),
@@ -90,24 +91,24 @@ def _of_objects(steps, n_steps, weighted):
     )
 
 
-def join_particles(parts, by_frame=False):
+def join_particles(parts, bound):
     """The statistics of the same sequences by all particles of several `SequenceStatistics`, as many in each.
 
     Args:
         parts: list of `SequenceStatistics`, as many particles in each.
-        by_frame: bool, whether frames have a bound of their own (`sqair.model.sequence_bounds`).
+        bound: the model's, of `sqair.model.sequence_bounds`.
     """
     stacked = SequenceStatistics(*(np.stack(np.asarray(field, np.float64)) for field in zip(*parts)))
     log_weights = stacked.log_mean_weight  # [parts, T, B]
-    if by_frame:
+    if bound.by_frame:
         log_weights = np.diff(log_weights, axis=1, prepend=0.0)
     together = np.logaddexp.reduce(log_weights)
     shares = np.exp(log_weights - together)  # of each part in the weights so far
-    means = shares if by_frame else np.broadcast_to(shares[:, -1:], shares.shape)
+    means = shares if bound.by_frame else np.broadcast_to(shares[:, -1:], shares.shape)
     joined = SequenceStatistics(*(np.einsum("ptb,ptb...->tb...", means, field) for field in stacked))
     log_mean_weight = together - math.log(len(parts))
     return joined._replace(
-        log_mean_weight=np.cumsum(log_mean_weight, axis=0) if by_frame else log_mean_weight,
+        log_mean_weight=np.cumsum(log_mean_weight, axis=0) if bound.by_frame else log_mean_weight,
         sum_of_squares=np.sum(shares**2 * stacked.sum_of_squares, axis=0),
         normalised_vae=stacked.normalised_vae.mean(0),
         true_count=stacked.true_count[0],  # whole numbers, which a sum of weights would miss by a rounding
@@ -120,22 +121,22 @@ def join_sequences(parts):
     return SequenceStatistics(*(np.concatenate(field, axis=1) for field in zip(*parts)))
 
 
-def summarise(statistics, by_frame=False):
+def summarise(statistics, bound):
     """What statistics amount to over their sequences.
 
     Args:
         statistics: `SequenceStatistics` of arrays.
-        by_frame: bool, as of `join_particles`.
+        bound: as of `join_particles`.
 
     Returns:
         `OrderedDict` of name -> `Estimate`, the names those that a training reports. Per frame; `normalised_iwae` of a
         frame is the bound on its log-probability given the frames before, `ess` that of the frames up to it, or of the
         frame. Without annotations there are no `num_step_acc` and `visible_step_acc`, without objects no numbers of
-        them.
+        them, without an ELBO no `normalised_vae`.
     """
     values = OrderedDict(normalised_iwae=np.diff(statistics.log_mean_weight, axis=0, prepend=0.0))
     sizes = np.arange(statistics.count_prob.shape[-1])
-    for name in ("normalised_vae", "data_ll", "kl", "mse"):
+    for name in (*(["normalised_vae"] if bound.has_elbo else []), "data_ll", "kl", "mse"):
         values[name] = getattr(statistics, name)
     if len(sizes):
         for name in ("num_disc_steps", "num_prop_steps"):
@@ -149,7 +150,7 @@ def summarise(statistics, by_frame=False):
                 values[name] = np.sum(statistics.count_prob * (truth[..., None] == sizes), axis=-1)
     estimates = OrderedDict((name, _estimate(value.mean(0), value)) for name, value in values.items())
     ess = 1.0 / statistics.sum_of_squares
-    estimates["ess"] = _estimate(ess.mean(0) if by_frame else ess[-1], ess)
+    estimates["ess"] = _estimate(ess.mean(0) if bound.by_frame else ess[-1], ess)
     return estimates
 
 

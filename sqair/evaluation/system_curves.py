@@ -1,10 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Figures that compare systems: the addition task by the number of labels, the bound by the time trained."""
 
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-
-from sqair.evaluation.curves import COLOURS, tidy
+from sqair.evaluation.curves import COLOURS, blank_figure, tidy
 
 SIZE = 5.0, 3.4  # inches
 
@@ -57,8 +54,7 @@ def hours_figure(systems):
 
 
 def _figure():
-    figure = Figure(figsize=SIZE, dpi=120, facecolor="white")
-    FigureCanvasAgg(figure)
+    figure = blank_figure(*SIZE, dpi=120)
     return figure, figure.add_subplot(1, 1, 1)
 
 

@@ -65,9 +65,8 @@ def learning_signal(log_weights, estimator):
     k_particles = log_weights.shape.as_list()[1]
     if estimator != "reinforce" and k_particles < 2:
         raise UserError(
-            "`estimator={}` needs `k_particles` of at least 2, not {}; reinforce works with 1.".format(
-                estimator, k_particles
-            )
+            "`k_particles=1` leaves no other particle for the baseline of `estimator={}`; use at least 2, or"
+            " `estimator=reinforce`.".format(estimator)
         )
     if estimator == "reinforce":
         signal = log_weights

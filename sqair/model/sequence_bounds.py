@@ -16,6 +16,7 @@ class WholeSequences:
     by_frame = False  # have frames a bound of their own, and do these add up to the sequence's?
     joins = True  # do particles that were drawn in parts amount to what all of them together would?
     keeps_ids = True  # is an object of one frame the same one in the next?
+    has_elbo = True  # is the mean of the log-weights the ELBO?
 
     def loss(self, log_weights, discrete_log_q, estimator):
         """Scalar, nats per frame: as `bounds.loss`."""
@@ -42,7 +43,7 @@ class IndependentFrames:
     The estimator's learning signal is that of a frame as well.
     """
 
-    name, by_frame, joins, keeps_ids = "iwae", True, True, False
+    name, by_frame, joins, keeps_ids, has_elbo = "iwae", True, True, False, True
 
     def loss(self, log_weights, discrete_log_q, estimator):
         """Scalar, nats per frame: the mean of the frames' losses."""
@@ -74,10 +75,12 @@ class Filtered(IndependentFrames):
     of the last frame's particles back, so that row k is one particle from its first frame to its last, with the
     weight that it ends with.
 
+    The mean of these log-weights is no ELBO: while nothing is resampled, each frame's holds those of the frames before.
+
     No gradient of discrete latents is taken: there are none. Nor is one of resampling, which the model sees to.
     """
 
-    name, joins, keeps_ids = "fivo", False, True
+    name, joins, keeps_ids, has_elbo = "fivo", False, True, False
 
     def loss(self, log_weights, discrete_log_q, estimator):
         """Scalar, nats per frame: minus the bound."""

@@ -6,7 +6,7 @@ from sqair.engine.tensors import check_finite, check_shape, merge_leading, size,
 from sqair.engine.unroll import STREAMS, unroll
 from sqair.graph_mode import snt, tf
 from sqair.model import noise as noises
-from sqair.model import spatial_transformer
+from sqair.model import videos
 from sqair.model.cell import SQAIRCell
 from sqair.model.decoder import Decoder
 from sqair.model.discovery import Discovery, DiscoveryCore
@@ -17,7 +17,7 @@ from sqair.model.propagation import Propagation, PropagationCore
 from sqair.model.scoring import Scoring
 from sqair.model.sequence_bounds import WholeSequences
 from sqair.model.slots import squeeze_last
-from sqair.model.structures import FrameInputs, GeneratedSequence, SequenceOutputs
+from sqair.model.structures import GeneratedSequence
 
 UNITS = 32  # hidden units per `n_units`
 
@@ -69,10 +69,10 @@ class SQAIR(snt.AbstractModule):
             UserError: if a type or core is unknown.
         """
         super().__init__(name=name)
-        self.n_steps, self._n_what = n_steps_per_image, n_what
+        self.n_steps = n_steps_per_image
         self.noise, self.bound = noises.of_objects(n_steps_per_image, n_what), WholeSequences()
         self._debug, self._image_shape = debug, tuple(mean_image.shape)
-        self._streams = STREAMS if compact else 1  # an accelerator has no cores to share out
+        self.streams = STREAMS if compact else 1  # an accelerator has no cores to share out
         self._image_encoder, self._hidden_size = image_encoder, UNITS * n_units
         sizes = n_what, self._hidden_size
         with self._enter_variable_scope(), static_gradients():
@@ -144,11 +144,11 @@ class SQAIR(snt.AbstractModule):
         Raises:
             ValueError: if the noise does not fit the model, or the state does not fit the noise.
         """
-        noise = self._checked_noise(noise, [None, None])
+        noise = videos.checked_noise(noise, self.noise)
         batch_size, particles = (size(noise.discovery.what, axis) for axis in (1, 2))
         if first_state is not None:
             first_state = _with_rows(first_state, batch_size * particles)
-        generated, _ = unroll(self.generative_cell, noise, particles, self._streams, first_state)
+        generated, _ = unroll(self.generative_cell, noise, particles, self.streams, first_state)
         what, where, presence, object_ids, _ = generated.kept
         latents = what, where, squeeze_last(presence)
         canvas = tf.map_fn(lambda frame: self.decoder(*frame).mean, latents, dtype=tf.float32)
@@ -162,40 +162,23 @@ class SQAIR(snt.AbstractModule):
         with static_gradients():
             inputs = self.encode(images, noise)
             particles = size(inputs.noise.discovery.what, axis=2)
-            inferred, states = unroll(self.cell, inputs, particles, self._streams)
+            inferred, states = unroll(self.cell, inputs, particles, self.streams)
             outputs = self.describe(images, inferred, inputs.noise)
         return outputs, states
 
     def describe(self, images, inferred, noise):
         """`SequenceOutputs` of `CellOutputs` `[T, R, ...]`; the noise of five dimensions."""
-        steps, particles = self.scoring(inferred, _merge_rows(noise)), size(noise.discovery.what, axis=2)
-        canvas, log_likelihoods, glimpses = self.decoder.render(images, steps.latents, particles)
-        log_weights = log_likelihoods + steps.log_p - steps.log_q
-        outputs = SequenceOutputs(steps, canvas, glimpses, log_likelihoods, log_weights)
-        return check_finite(outputs, "model") if self._debug else outputs
+        steps, particles = (
+            self.scoring(inferred, videos.merge_rows(noise)),
+            size(noise.discovery.what, axis=2),
+        )
+        return videos.describe(images, steps, particles, self.decoder, self._debug)
 
     def encode(self, images, noise):
         """`FrameInputs` of `[T, B, ...]`, what the cell reads frame by frame; arguments as of the model."""
-        noise = self._checked(images, noise)
-        frames, batch_size = merge_leading(images), size(images, axis=1)
-        encodings = self._image_encoder(frames)
-        check_shape(encodings, (None, self._hidden_size), "what image_encoder returns")
-        padded = spatial_transformer.pad_images(frames)
-        return FrameInputs(split_leading(padded, batch_size), split_leading(encodings, batch_size), noise)
-
-    def _checked(self, images, noise):
-        """The noise of images, as `_checked_noise`."""
-        check_shape(images, (None, None) + self._image_shape, "images")
-        return self._checked_noise(noise, images.shape.as_list()[:2])
-
-    def _checked_noise(self, noise, leading):
-        """The noise, all of five dimensions; `leading`: T and B, None if unknown."""
-        for phase in noise:
-            slots = leading + [None, self.n_steps]
-            check_shape(phase.what, slots + [self._n_what], "noise of what")
-            check_shape(phase.where, slots + [4], "noise of where")
-            check_shape(phase.presence, slots, "noise of presence")
-        return tf.nest.map_structure(lambda x: x[..., None] if x.shape.ndims == 4 else x, noise)
+        return videos.encode(
+            images, noise, self.noise, self._image_shape, self._image_encoder, self._hidden_size
+        )
 
 
 def mlp_sqair(mean_image, n_units=8, n_what=50, glimpse_size=20, **arguments):
@@ -209,11 +192,6 @@ def mlp_sqair(mean_image, n_units=8, n_what=50, glimpse_size=20, **arguments):
         glimpse_size=glimpse_size,
         **arguments,
     )
-
-
-def _merge_rows(noise):
-    """`[T, B, K, N, n]` to `[T * R, N, n]`."""
-    return tf.nest.map_structure(lambda x: merge_leading(merge_leading(x)), noise)
 
 
 def _with_rows(state, rows):

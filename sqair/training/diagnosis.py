@@ -16,8 +16,8 @@ NOTHING_FOUND = (
     " `output_std`"
 )
 ALWAYS_FULL = (
-    "all slots are always full: {found:.2f} objects per frame in the last {reports} reports; lower `disc_step_bias` or"
-    " `prop_step_bias`, or raise `output_std`"
+    "all slots are always full: {found:.2f} objects per frame in the last {reports} reports; lower `disc_step_bias`"
+    "{or_prop_step_bias}, or raise `output_std`"
 )
 NOT_PROPAGATED = (
     "nothing is propagated: {found:.2f} objects per frame are found, each anew, in the last {reports} reports; lower"
@@ -25,29 +25,30 @@ NOT_PROPAGATED = (
 )
 BOUND_FALLS = (
     "the bound falls: {bound:.0f} nats per frame in the last {reports} reports, after {best:.0f} for as many frames;"
-    " lower `learning_rate`, set `clip_norm`, or use `estimator=vimco`"
+    " lower `learning_rate`{or_clip_norm}"
 )
 
 
 class Diagnosis:
     """Remembers the reports of training batches; `add` tells what has begun to go wrong since the report before."""
 
-    def __init__(self, n_steps, keeps_ids=True, window=WINDOW):
+    def __init__(self, n_steps, keeps_ids=True, may_use_vimco=True, window=WINDOW):
         """Sets it up.
 
         Args:
             n_steps: int N, slots; 0 if the model knows no objects.
             keeps_ids: bool, whether objects are propagated.
+            may_use_vimco: bool, whether `estimator=vimco` can be advised: it works and is not in use.
             window: int, reports that are looked at together.
         """
-        self._n_steps, self._keeps_ids, self._window, self._reports, self._known = (
-            n_steps,
-            keeps_ids,
-            window,
-            [],
-            set(),
-        )
+        self._n_steps, self._keeps_ids, self._window = n_steps, keeps_ids, window
+        self._reports, self._known = [], set()
         self._seq_len, self._best = None, -np.inf
+        vimco = n_steps and may_use_vimco  # without objects nothing discrete is estimated
+        self._advice = dict(
+            or_prop_step_bias=" or `prop_step_bias`" if keeps_ids else "",
+            or_clip_norm=", set `clip_norm`, or use `estimator=vimco`" if vimco else ", or set `clip_norm`",
+        )
 
     def add(self, numbers):
         """Takes a report.
@@ -68,7 +69,7 @@ class Diagnosis:
         bound = mean["normalised_iwae"]
         self._best = max(self._best, bound)
         symptoms = {BOUND_FALLS: bound < self._best - FALL}
-        values = dict(reports=self._window, bound=bound, best=self._best)
+        values = dict(self._advice, reports=self._window, bound=bound, best=self._best)
         if self._n_steps:
             found, kept = mean["raw_num_steps"], mean["raw_num_prop_steps"]
             propagates = self._keeps_ids and self._seq_len > 1

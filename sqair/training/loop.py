@@ -133,7 +133,8 @@ class _Session:
         self._tensorboard = TensorBoard(run.events, last_step)
         _remove_figures_after(graph.step, run.figures)
         self._console = Console(settings.train_itr, graph.step)
-        self._diagnosis = Diagnosis(graph.model.n_steps, graph.model.bound.keeps_ids)
+        may_use_vimco = settings.k_particles > 1 and settings.estimator != "vimco"
+        self._diagnosis = Diagnosis(graph.model.n_steps, graph.model.bound.keeps_ids, may_use_vimco)
 
     def train(self):
         """Updates until the end or a signal, and saves."""

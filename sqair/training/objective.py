@@ -99,9 +99,10 @@ def _scalars(bound, log_weights, weights, values):
     raw = dict(zip(values, tf.unstack(tf.reduce_mean(together, axis=[1, 2, 3]))))
     weighted = tf.reduce_mean(tf.reduce_sum(weights * together, axis=-1), axis=[1, 2])
     of_all, ess = bound.so_far(log_weights)[-1], bound.effective_sample_size(log_weights)
+    elbo = [("normalised_vae", bounds.elbo(log_weights))] if bound.has_elbo else []
     return OrderedDict(
         [
-            ("normalised_vae", bounds.elbo(log_weights)),
+            *elbo,
             ("normalised_iwae", tf.reduce_mean(of_all) / tf.cast(tf.shape(log_weights)[0], tf.float32)),
             *zip(values, tf.unstack(weighted)),
             *[(f"raw_{name}", raw[name]) for name in RAW if name in raw],

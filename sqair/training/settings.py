@@ -8,7 +8,6 @@ from sqair.errors import UserError
 OPTIMISERS = ("rmsprop", "adam", "sgd")
 ESTIMATORS = ("reference", "vimco", "reinforce")
 DECAYS = ("steps", "cosine")
-ESTIMATORS_WITH_BASELINE = ("reference", "vimco")
 
 
 class Settings(NamedTuple):
@@ -65,7 +64,9 @@ def from_flags(flags):
 
 
 def check(settings):
-    """Refuses settings that can't work.
+    """Refuses settings that can't work with any model.
+
+    A single particle is refused where the bound makes use of an estimator that needs more (`sqair.model.bounds`).
 
     Raises:
         UserError: names the argument, what was found and what would work.
@@ -100,11 +101,6 @@ def check(settings):
         settings,
         "positive numbers with commas between",
     )
-    if settings.k_particles == 1 and settings.estimator in ESTIMATORS_WITH_BASELINE:
-        raise UserError(
-            "`k_particles=1` leaves no other particle for the baseline of"
-            f" `estimator={settings.estimator}`; use at least 2, or `estimator=reinforce`."
-        )
 
 
 def _require(holds, name, settings, wanted):

@@ -17,7 +17,10 @@ def run(command, log, is_over=lambda: False):
     """Runs a program and waits for it.
 
     It is in a session of its own, so that Ctrl-C on a terminal reaches this process alone, which passes it on once: a
-    second signal would end a training before it has saved. Under Linux it also ends when this process is killed.
+    second signal would end a training before it has saved. So this process then takes no more of them until the program
+    has ended. Under Linux it also ends when this process is killed.
+
+    It has to be called in the main thread.
 
     Args:
         command: list of str.
@@ -44,9 +47,10 @@ def run(command, log, is_over=lambda: False):
                         asked = True
                         process.terminate()
         except BaseException:
-            if not asked:
-                process.terminate()
-            process.wait()
+            with _undisturbed():
+                if not asked:
+                    process.terminate()
+                process.wait()
             raise
 
 
@@ -60,6 +64,17 @@ def check(status, command, log, allowed=(0,)):
         f"{' '.join(command[1:3])} ended with status {status}: {lines[-1] if lines else 'it said nothing'}"
         f" (all that it said is in {log})"
     )
+
+
+@contextlib.contextmanager
+def _undisturbed():
+    """Within it SIGINT and SIGTERM are ignored."""
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _end_with_parent():

@@ -7,6 +7,7 @@ time, evaluations and results of the addition task what was found.
 
 import math
 import os
+import signal
 import sys
 from collections import OrderedDict
 from typing import NamedTuple
@@ -24,6 +25,7 @@ from sqair.verification.training_legs import STAGE_ITR, next_leg, state_of
 SCRIPTS = os.path.join(
     os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))), "scripts"
 )
+_SAVED_BY_SIGTERM = 128 + signal.SIGTERM  # exit status of a training
 CARD_HOURS = {"mlp_sqair": 8.0}  # of models that come along and have not noted their time
 
 
@@ -125,7 +127,8 @@ class Subject:
             before = state and state.step
             if leg.resume:  # times beyond the checkpoint, after a crash, would seem to end the leg at once
                 times.Times(os.path.join(leg.resume, times.NAME), state.step)
-            self._call("train.py", self._training_flags(leg), lambda leg=leg: self._is_over(leg, progress))
+            over = lambda leg=leg: self._is_over(leg, progress)  # noqa: E731
+            self._call("train.py", self._training_flags(leg), over, allowed=(0, _SAVED_BY_SIGTERM))
             after = state_of(self._plan.results_dir, self.name)
             if after is None or (after.step == before and leg.flags == {} and leg.until_seconds == math.inf):
                 raise UserError(f"The training of {self.name} does not get on; see {self._log}.")
@@ -258,11 +261,11 @@ class Subject:
     def _log(self):
         return os.path.join(self.output, "log.txt")
 
-    def _call(self, script, flags, is_over=lambda: False):
+    def _call(self, script, flags, is_over=lambda: False, allowed=(0,)):
         os.makedirs(self.output, exist_ok=True)
         words = [f"--{name}={_word(value)}" for name, value in flags.items()]
         command = [sys.executable, os.path.join(SCRIPTS, script), *words]
-        child.check(self._run(command, self._log, is_over), command, self._log, allowed=(0, 143))
+        child.check(self._run(command, self._log, is_over), command, self._log, allowed)
 
     def _weights(self):
         return checkpoints.digest(checkpoints.of_run_or_path(self.folder).values)
