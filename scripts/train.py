@@ -85,8 +85,8 @@ with cli.group("Training"):
     flags.DEFINE_string(
         "init_from",
         "",
-        "Folder of a run, or path of a checkpoint, whose weights a new run starts with; its step, optimiser and"
-        " settings are not taken over.",
+        "Folder of a run, or path of a checkpoint, whose weights a new run starts with; its step, optimiser,"
+        " settings and what flags fix in the model, as output_std, are not taken over.",
     )
     define("l2", "Weight of half the sum of squares of all parameters in the loss.")
     define("clip_norm", "Largest global norm of the gradient; 0: no limit.")

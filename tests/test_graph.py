@@ -102,6 +102,28 @@ def test_a_seed_fixes_the_parameters_and_another_changes_them():
     assert np.array_equal(found[0], found[1]) and not np.array_equal(found[0], found[2])
 
 
+def test_weights_to_start_from_leave_what_flags_fix_as_it_is():
+    def make_model(output_std):
+        image = np.full([H, W, 1], 0.5, np.float32)
+        return mlp_sqair(image, n_units=1, n_what=3, glimpse_size=4, output_std=output_std)
+
+    first = training_graph.TrainingGraph(functools.partial(make_model, 0.16), StubDataset(6), SETTINGS)
+    values = {name: value + 1 if "image_encoder" in name else value for name, value in first.values().items()}
+    first.close()
+    source = checkpoints.Checkpoint("x", 12, values)
+    start = training_graph.TrainingGraph(
+        functools.partial(make_model, 0.36), StubDataset(6), SETTINGS, weights=source
+    )
+    found = start.values()
+    start.close()
+    assert found["sqair/decoder/output_std_root"] == pytest.approx(0.6)
+    learned = [name for name in found if "image_encoder" in name and name in values]
+    assert learned
+    for name in learned:
+        if not name.endswith(("RMSProp", "RMSProp_1")):
+            np.testing.assert_array_equal(found[name], values[name], err_msg=name)
+
+
 COMBINATIONS = [(opt, estimator) for opt in settings.OPTIMISERS for estimator in settings.ESTIMATORS]
 
 

@@ -72,9 +72,9 @@ class TrainingGraph:
             if checkpoint is not None:
                 checkpoints.load(self.session, tf.global_variables(), checkpoint.values, checkpoint.path)
             elif weights is not None:
-                checkpoints.load(
-                    self.session, self._weights, checkpoints.averaged(weights.values), weights.path
-                )
+                # What is fixed, as the noise of pixels, stays what the model was made with.
+                learned = tf.trainable_variables()
+                checkpoints.load(self.session, learned, checkpoints.averaged(weights.values), weights.path)
         if group.size > 1:
             group.check_same("training data", dataset.mean_image().tobytes())
             values = sorted(self.values().items())
@@ -162,7 +162,6 @@ class TrainingGraph:
         )  # fmt: skip
         sample = noise.part_of(sample, *self._part)
         self._result, _ = evaluation.forward(self.model, batch, self._seq_len, sample, settings)
-        self._weights = [variable for variable in tf.global_variables() if variable is not global_step]
         variables = tf.trainable_variables()
         pairs = [
             (gradient, variable)
