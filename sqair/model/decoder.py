@@ -78,6 +78,11 @@ class Decoder(snt.AbstractModule):
         side, channels = self._glimpse_size, self._image_shape[2]
         return tf.reshape(glimpses, [-1, presence.shape.as_list()[1], side, side, channels])
 
+    def glimpses_over_time(self, what, presence):
+        """As `glimpses`, of `[T, R, N, ...]` each."""
+        glimpses = self.glimpses(merge_leading(what), merge_leading(presence))
+        return split_leading(glimpses, size(presence, axis=1))
+
     def render(self, images, latents, particles):
         """Canvas `[T, R, H, W, C]`, log-likelihood `[T, R]` and glimpses `[T, R, N, g, g, C]` of frames and particles.
 
@@ -89,8 +94,7 @@ class Decoder(snt.AbstractModule):
             particles: int K; row `b * K + k` is of image b.
         """
         what, where, presence, _ = latents
-        rows = size(presence, axis=1)
-        image_index = range_of(rows) // particles
+        image_index = range_of(size(presence, axis=1)) // particles
 
         def draw(frame):
             image, *objects = frame
@@ -99,8 +103,7 @@ class Decoder(snt.AbstractModule):
 
         frames = images, what, where, presence
         canvas, log_likelihoods = tf.map_fn(draw, frames, dtype=(tf.float32, tf.float32))
-        glimpses = split_leading(self.glimpses(merge_leading(what), merge_leading(presence)), rows)
-        return canvas, log_likelihoods, glimpses
+        return canvas, log_likelihoods, self.glimpses_over_time(what, presence)
 
     def _decode(self, what):
         """Glimpses `[m, g * g * C]` of appearances `[m, Z]`."""

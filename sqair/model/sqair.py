@@ -2,7 +2,7 @@
 """Sequential Attend, Infer, Repeat (Kosiorek et al. 2018, arXiv:1806.01794): the whole model."""
 
 from sqair.engine.static_gradients import static_gradients
-from sqair.engine.tensors import check_finite, check_shape, merge_leading, size, split_leading
+from sqair.engine.tensors import check_finite, check_shape, size
 from sqair.engine.unroll import STREAMS, unroll
 from sqair.graph_mode import snt, tf
 from sqair.model import noise as noises
@@ -152,8 +152,7 @@ class SQAIR(snt.AbstractModule):
         what, where, presence, object_ids, _ = generated.kept
         latents = what, where, squeeze_last(presence)
         canvas = tf.map_fn(lambda frame: self.decoder(*frame).mean, latents, dtype=tf.float32)
-        rows = batch_size * particles
-        glimpses = split_leading(self.decoder.glimpses(merge_leading(what), merge_leading(latents[-1])), rows)
+        glimpses = self.decoder.glimpses_over_time(what, latents[-1])
         outputs = GeneratedSequence(*latents, squeeze_last(object_ids), canvas, glimpses)
         return check_finite(outputs, "generation") if self._debug else outputs
 
@@ -168,10 +167,8 @@ class SQAIR(snt.AbstractModule):
 
     def describe(self, images, inferred, noise):
         """`SequenceOutputs` of `CellOutputs` `[T, R, ...]`; the noise of five dimensions."""
-        steps, particles = (
-            self.scoring(inferred, videos.merge_rows(noise)),
-            size(noise.discovery.what, axis=2),
-        )
+        steps = self.scoring(inferred, videos.merge_rows(noise))
+        particles = size(noise.discovery.what, axis=2)
         return videos.describe(images, steps, particles, self.decoder, self._debug)
 
     def encode(self, images, noise):
@@ -184,14 +181,8 @@ class SQAIR(snt.AbstractModule):
 def mlp_sqair(mean_image, n_units=8, n_what=50, glimpse_size=20, **arguments):
     """`SQAIR` with fully connected encoders and decoder, the paper's MLP-SQAIR; arguments as of `SQAIR`."""
     networks = mlp_networks(mean_image.shape, UNITS * n_units, glimpse_size)
-    return SQAIR(
-        mean_image,
-        *networks,
-        n_units=n_units,
-        n_what=n_what,
-        glimpse_size=glimpse_size,
-        **arguments,
-    )
+    sizes = dict(n_units=n_units, n_what=n_what, glimpse_size=glimpse_size)
+    return SQAIR(mean_image, *networks, **sizes, **arguments)
 
 
 def _with_rows(state, rows):

@@ -281,11 +281,8 @@ def _build(c, data, group):
     from sqair.training.settings import Settings
 
     chosen = {name: c[name] for name in ("batch_size", "k_particles", "num_threads")}
-    config, flags, mean_image = (
-        config_files.load(c["model_config"]),
-        flags_of(c, c["model_config"]),
-        data.mean_image(),
-    )
+    config, flags = config_files.load(c["model_config"]), flags_of(c, c["model_config"])
+    mean_image = data.mean_image()
     make_model = lambda: config.load(flags, mean_image)  # noqa: E731
     start = time.perf_counter()
     if c["kind"] == "train":
