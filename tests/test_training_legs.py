@@ -45,7 +45,18 @@ def test_then_the_rate_falls_in_as_many_updates_as_time_allows():
 
 def test_the_second_leg_goes_on_to_its_end_and_no_further():
     assert next_leg(state(step=80, train_itr=90), hours=3.0) == Leg("run/1", {}, math.inf)
-    assert next_leg(state(step=90, seconds=0.0, train_itr=90), hours=3.0) is None
+    assert next_leg(state(step=90, seconds=3 * 3600 * 0.9, train_itr=90), hours=3.0) is None
+
+
+def test_with_more_hours_what_was_complete_goes_on_at_a_high_rate_and_falls_again():
+    complete = state(step=90, seconds=3600.0, train_itr=90)
+    open_end = dict(train_itr=OPEN_END, decay_from=OPEN_END - 1)
+    assert next_leg(complete, hours=3.0) == Leg("run/1", open_end, pytest.approx(7200.0))
+    settings.check(settings.Settings(**dict(training_legs.FAST, **open_end)))
+    short = next_leg(complete, hours=1.4)  # at once beyond its two thirds
+    assert short.until_seconds < complete.seconds
+    then = next_leg(state(step=91, seconds=3601.0, train_itr=OPEN_END), hours=1.4)
+    assert then == Leg("run/1", dict(train_itr=91 + round(1439 * 2.0), decay_from=91), math.inf)
 
 
 @pytest.mark.parametrize(

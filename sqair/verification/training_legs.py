@@ -2,7 +2,8 @@
 """The fast recipe (docs/recipe.md) by the clock: what a training of so many hours does next.
 
 It has two legs: at a constant rate for two thirds of the time, then down half a cosine in as many updates as the rest
-of the time allows, at the speed that was measured.
+of the time allows, at the speed that was measured. Given more hours than before, a training that was complete goes on
+in the same way, from a high rate again.
 """
 
 import math
@@ -14,6 +15,7 @@ from sqair.training import checkpoints, runs, times
 
 OPEN_END = 10**8  # train_itr of the first leg, which time ends
 FALLING_SHARE = 1 / 3  # of the time
+COMPLETE_SHARE = 0.8  # of the time; the second leg, whose updates are counted, can end a little early
 CURRICULUM_HOURS, STAGE_ITR = (
     2.0,
     1500,
@@ -76,7 +78,11 @@ def next_leg(state, hours, stage_itr=STAGE_ITR):
         left = max(3600 * hours - state.seconds, 0.0)
         end = state.step + max(round(left * state.updates_per_second), 1)
         return Leg(state.folder, dict(train_itr=end, decay_from=state.step), math.inf)
-    return Leg(state.folder, {}, math.inf) if state.step < state.train_itr else None
+    if state.step < state.train_itr:
+        return Leg(state.folder, {}, math.inf)
+    if state.seconds < 3600 * hours * COMPLETE_SHARE:
+        return Leg(state.folder, dict(train_itr=OPEN_END, decay_from=OPEN_END - 1), first)
+    return None
 
 
 def state_of(results_dir, name):
