@@ -20,7 +20,7 @@ from sqair.errors import UserError  # noqa: E402
 
 KINDS = {  # and the flags that are of this kind alone
     "moving_mnist": ("num_digits", "digit_scale", "max_speed", "max_acceleration", "noise"),
-    "mnist_mot": ("max_digits", "speed", "wait", "birth_prob", "history"),
+    "mnist_mot": ("frame_size", "max_digits", "speed", "wait", "birth_prob", "history"),
 }
 # What MNIST-MOT has instead of the flags' defaults; its frames are six times as large.
 OF_MNIST_MOT = {"data_dir": os.path.join("data", "mnist_mot"), "num_train": 10_000, "num_valid": 1_000}
@@ -65,6 +65,11 @@ with cli.group("Moving multi-MNIST"):
 
 with cli.group("MNIST-MOT"):
     default = mnist_mot.Options()
+    flags.DEFINE_string(
+        "frame_size",
+        "",
+        "Size that drawn frames are reduced to, as canvas_size; empty: they stay as they are.",
+    )
     flags.DEFINE_integer("max_digits", default.max_digits, "Most digits in a frame.", lower_bound=1)
     flags.DEFINE_float("speed", default.speed, "Speed of every digit in pixels per frame.", lower_bound=0.0)
     flags.DEFINE_integer("wait", default.wait, "Frames before the next digit may come.", lower_bound=0)
@@ -95,11 +100,11 @@ with cli.group("Digits"):
     )
 
 
-def parse_canvas_size(text):
-    """`(H, W)` from "50" or "40x60"."""
+def parse_size(name, text):
+    """`(H, W)` from "50" or "40x60", the value of a flag."""
     sides = text.lower().split("x")
     if len(sides) > 2 or not all(side.strip().isdecimal() and int(side) for side in sides):
-        raise UserError(f"--canvas_size={text} is refused: it takes a number of pixels, or two as in 40x60.")
+        raise UserError(f"--{name}={text} is refused: it takes a number of pixels, or two as in 40x60.")
     return int(sides[0]), int(sides[-1])
 
 
@@ -131,9 +136,10 @@ def of_kind(flags):
             if not flags[name].present:
                 flags[name].value = value
         options = {name: getattr(flags, name) for name in ("seq_len", *KINDS["mnist_mot"])}
-        return mnist_mot, mnist_mot.Options(canvas_size=parse_canvas_size(flags.canvas_size), **options)
+        options["frame_size"] = parse_size("frame_size", flags.frame_size) if flags.frame_size else None
+        return mnist_mot, mnist_mot.Options(parse_size("canvas_size", flags.canvas_size), **options)
     return moving_mnist, moving_mnist.Options(
-        canvas_size=parse_canvas_size(flags.canvas_size),
+        canvas_size=parse_size("canvas_size", flags.canvas_size),
         digit_scale=flags.digit_scale,
         num_digits=parse_num_digits(flags.num_digits),
         seq_len=flags.seq_len,

@@ -87,11 +87,13 @@ def test_mnist_mot_has_defaults_of_its_own_and_every_option_reaches_it(tmp_path)
     folder = str(tmp_path / "data" / "mnist_mot")
     train = SequenceDataset(folder, "train")
     assert (train.num_sequences, train.seq_len, train.image_shape) == (2, 20, (128, 128, 1))
-    others = "--canvas_size=40x50 --seq_len=4 --max_digits=2 --speed=3 --wait=1 --birth_prob=.7 --history=9"
+    others = "--canvas_size=40x50 --frame_size=30 --seq_len=4 --max_digits=2 --speed=3 --wait=1"
+    others += " --birth_prob=.7 --history=9"
     assert run(*arguments, *others.split(), "--overwrite", f"--data_dir={folder}")[::2] == (0, "")
     with open(os.path.join(folder, "dataset.json")) as stream:
         index = json.load(stream)
-    wanted = dict(canvas_size=[40, 50], seq_len=4, max_digits=2, speed=3.0, wait=1, birth_prob=0.7, history=9)
+    wanted = dict(canvas_size=[40, 50], frame_size=[30, 30], seq_len=4, max_digits=2, speed=3.0, wait=1)
+    wanted.update(birth_prob=0.7, history=9)
     assert (index["name"], index["options"]) == ("MNIST-MOT", wanted)
 
 

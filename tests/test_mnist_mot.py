@@ -96,8 +96,8 @@ def test_drawing_agrees_with_the_slow_one(options, seed):
     birth = np.sort(rng.integers(-1, 2, shape), axis=0)
     chosen = rng.integers(0, 4, (3, options.max_digits))[birth, np.arange(options.max_digits)]
     lives = Lives(corners, rng.random(shape) < 0.7, birth)
-    layout = options.layout()._replace(max_objects=3 * options.max_digits)
-    sequence = mnist_mot.draw_sequence(digits, lives, chosen, layout)
+    max_objects = 3 * options.max_digits
+    sequence = mnist_mot.draw_sequence(digits, lives, chosen, options.canvas_size, max_objects)
 
     height, width = options.canvas_size
     place_of, labels = {}, []
@@ -119,11 +119,28 @@ def test_drawing_agrees_with_the_slow_one(options, seed):
                 boxes[t, place_of[n, birth[t, n]]] = (top, left, 28, 28)
                 visible[t, place_of[n, birth[t, n]]] = seen / 28**2
     np.testing.assert_array_equal(sequence.images[..., 0], np.minimum(images, 255))
-    assert sequence.labels.tolist() == labels + [-1] * (layout.max_objects - len(labels))
-    assert sequence.presence.tolist() == [1] * len(labels) + [0] * (layout.max_objects - len(labels))
+    assert sequence.labels.tolist() == labels + [-1] * (max_objects - len(labels))
+    assert sequence.presence.tolist() == [1] * len(labels) + [0] * (max_objects - len(labels))
     for place in np.ndindex(*sequence.visible.shape):
         np.testing.assert_array_equal(sequence.boxes[place], boxes.get(place, (0, 0, 0, 0)))
         np.testing.assert_allclose(sequence.visible[place], visible.get(place, 0), atol=1e-6)
+
+
+def test_reduced_frames_are_means_over_areas_and_boxes_move_with_them(bundle):
+    options = Options(canvas_size=(96, 60), history=20, seq_len=2)
+    drawn = next(mnist_mot.make_chunk(bundle.train, options, 5, "train", 0, 1))
+    options = options._replace(frame_size=(64, 45))  # one pixel of 3 / 2 by 4 / 3
+    found = next(mnist_mot.make_chunk(bundle.train, options, 5, "train", 0, 1))
+    fine = drawn.images[..., 0].repeat(2, axis=1).repeat(3, axis=2) / 1.0
+    for t, row, column in np.ndindex(2, 64, 45):
+        wanted = fine[t, 3 * row : 3 * row + 3, 4 * column : 4 * column + 4].mean()
+        assert abs(found.images[t, row, column, 0] - wanted) <= 0.5 + 1e-4
+    assert found.images.max() > 100
+    ratio = 64 / 96, 45 / 60, 64 / 96, 45 / 60
+    np.testing.assert_allclose(found.boxes, drawn.boxes * ratio, atol=1e-5)
+    for name in ("visible", "labels", "presence"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(drawn, name))
+    assert options.layout().image_shape == (64, 45, 1)
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -234,6 +251,7 @@ def test_a_data_set_is_read_and_measured_like_others(bundle, tmp_path):
     [
         (dict(options=Options(canvas_size=(128, 27))), "`canvas_size=27` is refused: it must be at least 28"),
         (dict(options=Options(max_digits=0)), "`max_digits=0`"),
+        (dict(options=Options(frame_size=(64, 129))), "`frame_size=64x129` is refused: it must be at most"),
         (dict(options=Options(seq_len=0)), "`seq_len=0`"),
         (dict(options=Options(wait=-1)), "`wait=-1`"),
         (dict(options=Options(history=-1)), "`history=-1`"),

@@ -9,7 +9,7 @@ were cut from a longer video. With `history=0` all slots begin to wait in the fi
 """
 
 import math
-from typing import NamedTuple, Tuple
+from typing import NamedTuple, Optional, Tuple
 
 import numpy as np
 
@@ -29,6 +29,7 @@ class Options(NamedTuple):
 
     canvas_size: Tuple[int, int] = (128, 128)  # H, W in pixels
     max_digits: int = 3  # slots: the most digits in a frame
+    frame_size: Optional[Tuple[int, int]] = None  # h, w that the drawn canvas is reduced to; None: as it is
     seq_len: int = 20  # frames
     speed: float = 5.3  # pixels per frame
     wait: int = 5  # frames that a slot stays empty
@@ -40,7 +41,8 @@ class Options(NamedTuple):
         shortest = math.ceil((min(self.canvas_size) + SIDE) / self.speed) - 1  # frames that a digit lives
         spare = self.seq_len - 2 - self.wait  # frames, if the slot's first and last digit are in one each
         of_slot = 1 if spare < 0 else 2 + spare // (shortest + self.wait)
-        return storage.Layout(self.seq_len, tuple(self.canvas_size) + (1,), self.max_digits * of_slot)
+        frame_size = self.frame_size or self.canvas_size
+        return storage.Layout(self.seq_len, tuple(frame_size) + (1,), self.max_digits * of_slot)
 
 
 class Lives(NamedTuple):
@@ -94,9 +96,11 @@ def make_chunk(digits, options, seed, split, number, count=CHUNK_SEQUENCES):
     chosen = chosen[lives.birth, window[1]]
     for i in range(count):
         slots = slice(i * options.max_digits, (i + 1) * options.max_digits)
-        yield draw_sequence(
-            digits, Lives(*(field[:, slots] for field in lives)), chosen[:, slots], options.layout()
+        own_lives = Lives(*(field[:, slots] for field in lives))
+        sequence = draw_sequence(
+            digits, own_lives, chosen[:, slots], options.canvas_size, options.layout().max_objects
         )
+        yield reduced(sequence, options.frame_size) if options.frame_size else sequence
 
 
 def live(chances, borders, begins, ends, options):
@@ -151,7 +155,7 @@ def paths(borders, begins, ends, options):
     return starts, velocities, np.ceil(lengths / options.speed).astype(int) - 1
 
 
-def draw_sequence(digits, lives, chosen, layout):
+def draw_sequence(digits, lives, chosen, canvas_size, max_objects):
     """Draws and annotates a sequence; pixels of digits are added, and clipped at white.
 
     A digit is annotated in the frames that show some of its image.
@@ -160,17 +164,17 @@ def draw_sequence(digits, lives, chosen, layout):
         digits: `mnist.Digits`.
         lives: `Lives` of `[T, n]`.
         chosen: `[T, n]` int, which digit each slot's last one is.
-        layout: `storage.Layout`.
+        canvas_size: ints (H, W).
+        max_objects: int, places for annotations.
 
     Returns:
         `Sequence`.
     """
-    canvas_size = np.array(layout.image_shape[:2])
     corners = np.rint(lives.corners).astype(np.int64)
-    there = lives.alive & np.all((corners > -SIDE) & (corners < canvas_size), axis=-1)
-    padded = np.zeros((layout.seq_len, *(canvas_size + 2 * SIDE)), np.uint16)
-    boxes = np.zeros((layout.seq_len, layout.max_objects, 4), np.float32)
-    labels = np.full(layout.max_objects, NO_LABEL, np.int32)
+    there = lives.alive & np.all((corners > -SIDE) & (corners < np.array(canvas_size)), axis=-1)
+    padded = np.zeros((len(there), *(np.array(canvas_size) + 2 * SIDE)), np.uint16)
+    boxes = np.zeros((len(there), max_objects, 4), np.float32)
+    labels = np.full(max_objects, NO_LABEL, np.int32)
     places = {}  # slot and frame of birth -> place
     for n, t in zip(*np.nonzero(there.T)):
         place = places.setdefault((n, lives.birth[t, n]), len(places))
@@ -179,8 +183,34 @@ def draw_sequence(digits, lives, chosen, layout):
         boxes[t, place] = y, x, SIDE, SIDE
         labels[place] = digits.labels[chosen[t, n]]
     images = np.minimum(padded[:, SIDE:-SIDE, SIDE:-SIDE], 255).astype(np.uint8)[..., None]
-    presence = (np.arange(layout.max_objects) < len(places)).astype(np.uint8)
-    return Sequence(images, boxes, visible_share(boxes, layout.image_shape[:2]), labels, presence)
+    presence = (np.arange(max_objects) < len(places)).astype(np.uint8)
+    return Sequence(images, boxes, visible_share(boxes, canvas_size), labels, presence)
+
+
+def reduced(sequence, frame_size):
+    """A sequence in smaller frames, whose pixels are means over the areas they cover; boxes are reduced likewise.
+
+    Args:
+        sequence: `Sequence`.
+        frame_size: ints (h, w), at most the size of its frames.
+
+    Returns:
+        `Sequence`.
+    """
+    canvas_size = sequence.images.shape[1:3]
+    rows, columns = [_area_weights(*sizes) for sizes in zip(canvas_size, frame_size)]
+    images = np.rint(rows @ sequence.images[..., 0].astype(np.float32) @ columns.T).astype(np.uint8)
+    ratio = np.array(frame_size) / np.array(canvas_size)
+    boxes = (sequence.boxes * np.tile(ratio, 2)).astype(np.float32)
+    return sequence._replace(images=images[..., None], boxes=boxes)
+
+
+def _area_weights(before, after):
+    """`[after, before]` float32: which share of a pixel of a shorter row each pixel of a longer one covers."""
+    ends = np.arange(after + 1) * (before / after)
+    pixels = np.arange(before)
+    covered = np.minimum(ends[1:, None], pixels + 1) - np.maximum(ends[:-1, None], pixels)
+    return (np.maximum(covered, 0) * (after / before)).astype(np.float32)
 
 
 def check_options(options, counts, seed):
@@ -196,9 +226,20 @@ def check_options(options, counts, seed):
     ):
         if not value >= least:
             raise UserError(f"`{name}={value}` is refused: it must be at least {least}.")
+    if options.frame_size and not np.all(
+        np.less_equal(1, options.frame_size) & np.less_equal(options.frame_size, options.canvas_size)
+    ):
+        raise UserError(
+            f"`frame_size={_size(options.frame_size)}` is refused: it must be at most"
+            f" `canvas_size={_size(options.canvas_size)}`."
+        )
     if not 0 < options.birth_prob <= 1:
         raise UserError(f"`birth_prob={options.birth_prob}` is refused: it must be above 0 and at most 1.")
     if not 0 < options.speed <= SIDE:
         raise UserError(
             f"`speed={options.speed}` is refused: it must be above 0 and at most {SIDE}, a digit a frame."
         )
+
+
+def _size(sides):
+    return "x".join(map(str, sides))
