@@ -55,13 +55,14 @@ class StubEvaluator:
             labels = self.labels[split][first : min(first + 32, num_sequences)]
             features = 0.01 * self._rng.normal(size=(T, len(labels), F))
             features[:, np.arange(len(labels)), labels.sum(1)] += 1
-            yield Features(features.astype(np.float32), labels, None)
+            yield Features(features.astype(np.float32)[:, :, None], labels, None)
 
 
 @pytest.fixture
 def quick(monkeypatch):
     """Few looks, and a small network."""
     monkeypatch.setattr(addition.classify, "__defaults__", (3, 50))
+    monkeypatch.setattr(addition, "PATIENT_SHARE", 0.0)
     monkeypatch.setattr(sum_classifier, "HIDDEN", (32,))
 
 
@@ -79,6 +80,12 @@ def test_stopping_by_hand():
         (False, 40, False),
         (False, 40, True),
     ]
+    for step in range(70, 2000, 10):  # after many looks it waits for a fifth of them
+        assert stopping.is_better(step, 0.6 + step / 10_000, 1.0)
+    while not stopping.is_over:
+        step += 10
+        stopping.is_better(step, 0.0, 1.0)
+    assert stopping.looks == step // 10 and stopping.looks_since == math.ceil(stopping.looks / 5)
     with pytest.raises(UserError, match="loss is nan at update 70"):
         stopping.is_better(70, 1.0, math.nan)
 
@@ -98,13 +105,13 @@ def test_sequences_with_two_digits_are_taken_with_their_sums(tmp_path):
 def test_sums_are_those_of_the_digits_that_there_are():
     def features(split, count):
         for labels in ([[1, -1, 9], [2, 3, -1]], [[-1, 0, 0]]):
-            values = np.arange(len(labels) * T, dtype=np.float32).reshape(T, len(labels), 1)
+            values = np.arange(len(labels) * T, dtype=np.float32).reshape(T, len(labels), 1, 1)
             yield Features(values, np.array(labels), None)
 
     bar = Bar()
     found = addition.extract(SimpleNamespace(features=features), "train", 3, bar)
     assert found.sums.tolist() == [10, 5, 0] and bar.seen == 3
-    np.testing.assert_array_equal(found.features[..., 0], [[0, 2], [1, 3], [0, 1]])
+    np.testing.assert_array_equal(found.features[..., 0, 0], [[0, 2], [1, 3], [0, 1]])
 
 
 def test_data_without_pairs_of_digits_are_refused():
@@ -166,7 +173,7 @@ def test_what_was_cut_keeps_what_was_complete(quick, tmp_path):
 
 def test_features_that_tell_nothing_are_no_better_than_chance(quick):
     rng = np.random.RandomState(0)
-    examples = Examples(rng.normal(size=(400, 2, 10)).astype(np.float32), rng.randint(19, size=400))
+    examples = Examples(rng.normal(size=(400, 2, 2, 5)).astype(np.float32), rng.randint(19, size=400))
     found = addition.classify(examples.between(0, 200), examples.between(200, 400), 0)
     assert found["accuracy"] < 1 / 19 + 5 * math.sqrt(1 / 19 / 200)
 
@@ -177,8 +184,8 @@ class Recorder:
     def __init__(self, accuracies):
         self.accuracies, self.log, self.updates, self.kept = iter(accuracies), [], 0, None
 
-    def __call__(self, num_features, seed):
-        self.log.append(("made", num_features, seed))
+    def __call__(self, num_slots, num_features, seed):
+        self.log.append(("made", num_slots, num_features, seed))
         return self
 
     def update(self, features, sums):
@@ -204,14 +211,14 @@ def test_what_is_held_out_is_not_learnt_from_and_the_best_weights_are_tested(mon
     recorder = Recorder([0.2, 0.4, 0.4, 0.3, 0.7, 0.9, 0.5])
     monkeypatch.setattr(addition, "SumClassifier", recorder)
     sums = tuple(range(300))
-    labelled = Examples(np.zeros((300, 2, 6), np.float32), np.array(sums))
-    tested = Examples(np.zeros((10, 2, 6), np.float32), np.arange(1000, 1010))
+    labelled = Examples(np.zeros((300, 2, 3, 6), np.float32), np.array(sums))
+    tested = Examples(np.zeros((10, 2, 3, 6), np.float32), np.arange(1000, 1010))
     found = addition.classify(labelled, tested, 4, patience=2, check_every=5)
     held_out = sums[270:]
     assert {entry for entry in recorder.log if entry[0] == "learnt"} == {("learnt", sums[:270])}
     others = [entry for entry in recorder.log if entry[0] != "learnt"]
     assert others == [
-        ("made", 6, 4),
+        ("made", 3, 6, 4),
         *[("tested", held_out)] * 4,
         ("restored", 10),
         ("tested", tuple(range(1000, 1010))),

@@ -52,11 +52,11 @@ def test_features_are_appearances_of_what_is_present():
     evaluator.close()
     assert [batch.labels.shape for batch in batches] == [(3, 2), (3, 2), (1, 2)]
     features = np.concatenate([batch.features for batch in batches], axis=1)
-    assert features.shape == (T, 7, stub_model.N * 2)
+    assert features.shape == (T, 7, stub_model.N, 2)
     assert np.concatenate([batch.true_presence for batch in batches], axis=1).shape == (T, 7, 2)
     noises = drawn()
     presence = np.round(noises.presence)
-    what = (noises.what * presence[..., None]).reshape(T, 7, SETTINGS.k_particles, -1)
+    what = noises.what * presence[..., None]
     chosen = np.argmin(
         np.abs((0.25 + 30 * noises.what[..., 0, 0]) - seen.reconstructions[..., :1, 0, 0]).sum(0), axis=-1
     )
@@ -72,6 +72,6 @@ def test_a_model_without_objects_shows_pictures_alone():
     assert seen.reconstructions.shape == seen.images.shape == (T, 5, stub_model.H, stub_model.W, 1)
     assert seen.boxes.shape == (T, 5, 0, 4) and seen.glimpses.shape == (T, 5, 0, 1, 1, 1)
     assert seen.presence.shape == seen.presence_prob.shape == seen.object_ids.shape == (T, 5, 0)
-    assert batch.features.shape == (T, 3, 2)
-    painted = 0.25 + 30 * batch.features[..., 0]
+    assert batch.features.shape == (T, 3, 1, 2)
+    painted = 0.25 + 30 * batch.features[..., 0, 0]
     np.testing.assert_allclose(seen.reconstructions[:, :3, 0, 0, 0], painted, rtol=1e-5)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The classifier beside one in float64 NumPy, with the gradient by hand."""
 
+import itertools
 import math
 
 import numpy as np
@@ -45,21 +46,22 @@ def slow_gradients(weights, features, sums):
     return gradients
 
 
-def data(n=70, seq_len=1, width=6):
+def data(n=70, seq_len=1, num_slots=1, width=6):
     rng = np.random.RandomState(0)
-    return rng.normal(size=(n, seq_len, width)).astype(np.float32), rng.randint(19, size=n)
+    features = rng.normal(size=(n, seq_len, num_slots, width)).astype(np.float32)
+    return features, rng.randint(19, size=n)
 
 
 def test_a_sequence_is_classified_by_the_mean_over_its_frames(monkeypatch):
     monkeypatch.setattr(sum_classifier, "HIDDEN", (7, 5))
     monkeypatch.setattr(sum_classifier, "_TESTED_AT_ONCE", 9)
-    features, sums = data(20, seq_len=3)
-    classifier = SumClassifier(6)
+    features, sums = data(20, seq_len=3, num_slots=2, width=3)
+    classifier = SumClassifier(2, 3)
     weights = [5 * w for w in weights_of(classifier)]
     with classifier._session.graph.as_default():
         for variable, value in zip(sum_classifier.tf.trainable_variables(), weights):
             variable.load(value, classifier._session)
-    log_probs = np.array([np.mean([slow_log_probs(weights, f) for f in s], axis=0) for s in features])
+    log_probs = np.array([np.mean([slow_log_probs(weights, f.ravel()) for f in s], axis=0) for s in features])
     sums[:10] = log_probs[:10].argmax(1)
     right, loss = classifier.test(features, sums)
     np.testing.assert_array_equal(right, log_probs.argmax(1) == sums)
@@ -70,13 +72,13 @@ def test_a_sequence_is_classified_by_the_mean_over_its_frames(monkeypatch):
 
 def test_updates_agree_with_the_slow_ones():
     features, sums = data()
-    classifier = SumClassifier(6, seed=3, batch_size=70)
+    classifier = SumClassifier(1, 6, seed=3, batch_size=70)
     weights = weights_of(classifier)
     assert [value.shape for value in weights] == [(6, 256), (256,), (256, 256), (256,), (256, 19), (19,)]
     first = [np.zeros_like(w) for w in weights]
     second = [np.zeros_like(w) for w in weights]
     for step in range(1, 4):
-        for i, gradient in enumerate(slow_gradients(weights, features[:, 0], sums)):
+        for i, gradient in enumerate(slow_gradients(weights, features[:, 0, 0], sums)):
             first[i] += 0.1 * (gradient - first[i])
             second[i] += 0.001 * (gradient**2 - second[i])
             rate = 1e-3 * np.sqrt(1 - 0.999**step) / (1 - 0.9**step)
@@ -89,16 +91,18 @@ def test_updates_agree_with_the_slow_ones():
 
 
 def test_every_example_is_learnt_from_as_often_and_the_seed_fixes_the_order(monkeypatch):
-    features, sums = np.arange(30.0).reshape(10, 3, 1), np.arange(10)  # which tell sequence and frame
+    features = np.arange(30.0).reshape(10, 3, 1, 1) + [[0.0], [0.25], [0.5]]  # tell sequence, frame and slot
+    sums = np.arange(10)
     orders = []
     for seed in (1, 1, 2):
-        classifier, seen, frames = SumClassifier(1, seed, batch_size=4), [], []
+        classifier, seen, frames, slots = SumClassifier(3, 1, seed, batch_size=4), [], [], []
         run = classifier._session.run
 
-        def record(fetches, feed=None, run=run, seen=seen, frames=frames, classifier=classifier):
+        def record(fetches, feed=None, run=run, seen=seen, frames=frames, slots=slots, classifier=classifier):
             seen.extend(feed[classifier._sums].tolist())
-            (shown,) = feed[classifier._features].reshape(1, -1) - 3 * feed[classifier._sums]
-            frames.extend(shown.tolist())
+            shown = feed[classifier._features].reshape(4, 3) - 3 * feed[classifier._sums][:, None]
+            frames.extend(np.floor(shown[:, 0]).tolist())
+            slots.extend(map(tuple, 4 * (shown % 1)))
             return run(fetches, feed)
 
         monkeypatch.setattr(classifier._session, "run", record)
@@ -106,7 +110,8 @@ def test_every_example_is_learnt_from_as_often_and_the_seed_fixes_the_order(monk
             classifier.update(features, sums)
         assert sorted(seen[:10]) == sorted(seen[10:]) == list(range(10)) and seen[:10] != seen[10:]
         assert set(frames) == {0, 1, 2}
-        orders.append((seen, frames))
+        assert set(slots) <= set(itertools.permutations(range(3))) and len(set(slots)) > 3
+        orders.append((seen, frames, slots))
         classifier.close()
     assert orders[0] == orders[1] != orders[2]
 
@@ -114,7 +119,7 @@ def test_every_example_is_learnt_from_as_often_and_the_seed_fixes_the_order(monk
 def test_the_seed_fixes_initial_values():
     found = []
     for seed in (1, 1, 2):
-        classifier = SumClassifier(3, seed)
+        classifier = SumClassifier(1, 3, seed)
         found.append(weights_of(classifier)[0])
         classifier.close()
     np.testing.assert_array_equal(found[0], found[1])
@@ -123,7 +128,7 @@ def test_the_seed_fixes_initial_values():
 
 def test_weights_that_were_kept_come_back():
     features, sums = data()
-    classifier = SumClassifier(6)
+    classifier = SumClassifier(1, 6)
     classifier.update(features, sums)
     classifier.keep()
     kept = weights_of(classifier)

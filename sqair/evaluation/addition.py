@@ -30,13 +30,13 @@ NUM_DIGITS = 2  # of the sequences that are taken
 HELD_OUT_SHARE, LEAST_HELD_OUT = 0.1, 20  # of the labelled sequences
 LEAST_LABELLED = 2 * LEAST_HELD_OUT
 CHECK_EVERY = 200  # updates between looks at what is held out
-PATIENCE = 25  # looks without anything better, after which training ends
+PATIENCE, PATIENT_SHARE = 25, 0.2  # looks without anything better, at least, and of all looks: training ends
 
 
 class Examples(NamedTuple):
     """Sequences to classify."""
 
-    features: Any  # [n, T, F] float32
+    features: Any  # [n, T, S, F] float32
     sums: Any  # [n] int, 0 to 18
 
     def between(self, first, last):
@@ -59,10 +59,13 @@ class Request(NamedTuple):
 
 
 class Stopping:
-    """Notes when something was best, and when it is time to end: there was nothing better for `patience` looks."""
+    """Notes when something was best, and when it is time to end: there was nothing better for `patience` looks or more.
+
+    The longer it took to come so far, the longer it waits: `PATIENT_SHARE` of all looks.
+    """
 
     def __init__(self, patience=PATIENCE):
-        self.best, self.best_step, self.looks_since = None, 0, 0
+        self.best, self.best_step, self.looks, self.looks_since = None, 0, 0, 0
         self._patience = patience
 
     def is_better(self, step, accuracy, loss):
@@ -72,13 +75,14 @@ class Stopping:
         better = self.best is None or (accuracy, -loss) > self.best
         if better:
             self.best, self.best_step = (accuracy, -loss), step
+        self.looks += 1
         self.looks_since = 0 if better else self.looks_since + 1
         return better
 
     @property
     def is_over(self):
         """Whether to end."""
-        return self.looks_since >= self._patience
+        return self.looks_since >= max(self._patience, PATIENT_SHARE * self.looks)
 
 
 def with_pairs(data):
@@ -225,7 +229,7 @@ def classify(labelled, tested, seed, patience=PATIENCE, check_every=CHECK_EVERY)
     count = len(labelled.sums)
     num_learnt = count - max(int(HELD_OUT_SHARE * count), LEAST_HELD_OUT)
     learnt, held_out = labelled.between(0, num_learnt), labelled.between(num_learnt, count)
-    classifier, stopping = SumClassifier(labelled.features.shape[2], seed), Stopping(patience)
+    classifier, stopping = SumClassifier(*labelled.features.shape[2:], seed), Stopping(patience)
     updates = 0
     while not stopping.is_over:
         for _ in range(check_every):

@@ -45,7 +45,7 @@ class Features(NamedTuple):
     """What a classifier may learn of B sequences from, and what is annotated: NumPy arrays."""
 
     features: (
-        Any  # [T, B, F] of the particle shown: appearances times presence of all slots; else the latents
+        Any  # [T, B, S, F] of the particle shown: appearances times presence of S slots; else latents, S = 1
     )
     labels: Any  # [B, M] int32, which digit each annotated object is
     true_presence: Any  # [T, B, M] 0 or 1
@@ -114,9 +114,7 @@ class Shown:
         """`Features` of tensors."""
         latents = self._outputs.steps.latents
         if self._model.n_steps:
-            slots = self._chosen(latents.what) * tf.expand_dims(self._chosen(latents.presence), -1)
-            width = slots.shape[2].value * slots.shape[3].value
-            features = tf.reshape(slots, tf.concat([tf.shape(slots)[:2], [width]], 0))
+            features = self._chosen(latents.what) * tf.expand_dims(self._chosen(latents.presence), -1)
         else:
-            features = self._chosen(latents)
+            features = tf.expand_dims(self._chosen(latents), 2)
         return Features(features, self._batch.labels, self._batch.presence)

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The classifier of the addition task: two hidden layers of 256 ELU, 19 outputs, Adam at TensorFlow's defaults.
 
-Not in the paper: it sees one frame at a time. It learns from a random frame of each sequence in a batch; what it says
-of a sequence is the mean of its log-probabilities over all frames.
+Not in the paper: it sees one frame at a time. It learns from a random frame of each sequence in a batch, the slots of a
+model of objects in random order, since a sum does not depend on it; what it says of a sequence is the mean of its
+log-probabilities over all frames.
 """
 
 import numpy as np
@@ -13,28 +14,27 @@ from sqair.graph_mode import snt, tf
 
 NUM_SUMS = 19  # 0 to 18
 HIDDEN = (256, 256)
-BATCH_SIZE = 64  # not in the paper
+BATCH_SIZE = 256  # not in the paper
 _TESTED_AT_ONCE = 1000  # sequences
 
 
 class SumClassifier:
     """Tells the sum of digits from features, in a graph and session of its own."""
 
-    def __init__(self, num_features, seed=0, batch_size=BATCH_SIZE, num_threads=1):
-        """Builds the network for `num_features` of a frame.
+    def __init__(self, num_slots, num_features, seed=0, batch_size=BATCH_SIZE, num_threads=1):
+        """Builds the network for `num_slots` slots of a frame with `num_features` each, which are concatenated.
 
-        `seed` fixes its initial values, the order of sequences and which of their frames are learnt from.
+        `seed` fixes its initial values, the order of sequences and slots and which frames are learnt from.
         """
         self._rng, self._batch_size = np.random.RandomState(seed), batch_size
         self._order = np.zeros(0, int)
         with tf.Graph().as_default():
             tf.set_random_seed(seed)
-            self._features = tf.placeholder(tf.float32, [None, None, num_features], "features")
+            self._features = tf.placeholder(tf.float32, [None, None, num_slots, num_features], "features")
             self._sums = tf.placeholder(tf.int32, [None], "sums")
             with initial_values.keyed_by_name():
-                logits = snt.BatchApply(snt.nets.MLP([*HIDDEN, NUM_SUMS], activation=tf.nn.elu))(
-                    self._features
-                )
+                network = snt.nets.MLP([*HIDDEN, NUM_SUMS], activation=tf.nn.elu)
+                logits = snt.BatchApply(network)(snt.MergeDims(2, 2)(self._features))
             log_probs = tf.reduce_mean(tf.nn.log_softmax(logits), axis=1)
             of_sum = tf.reduce_sum(tf.one_hot(self._sums, NUM_SUMS) * log_probs, axis=-1)
             self._loss = -tf.reduce_mean(of_sum)
@@ -52,16 +52,17 @@ class SumClassifier:
             self._session.run(tf.global_variables_initializer())
 
     def update(self, features, sums):
-        """One update with the next batch of `[n, T, F]` and `[n]`, the same every time, in random order."""
+        """One update with the next batch of `[n, T, S, F]` and `[n]`, the same every time, in random order."""
         while len(self._order) < self._batch_size:
             self._order = np.append(self._order, self._rng.permutation(len(sums)))
         batch, self._order = self._order[: self._batch_size], self._order[self._batch_size :]
         frames = self._rng.randint(features.shape[1], size=self._batch_size)
-        feed = {self._features: features[batch, frames][:, None], self._sums: sums[batch]}
-        self._session.run(self._update, feed)
+        slots = self._rng.rand(self._batch_size, features.shape[2]).argsort(axis=1)
+        shown = np.take_along_axis(features[batch, frames], slots[..., None], axis=1)
+        self._session.run(self._update, {self._features: shown[:, None], self._sums: sums[batch]})
 
     def test(self, features, sums):
-        """Which of `[n, T, F]` and `[n]` are classified right, `[n]` bool, and the mean cross-entropy in nats."""
+        """Which of `[n, T, S, F]` and `[n]` are classified right, `[n]` bool, and the mean cross-entropy in nats."""
         found = []
         for first in range(0, len(sums), _TESTED_AT_ONCE):
             some = slice(first, first + _TESTED_AT_ONCE)
