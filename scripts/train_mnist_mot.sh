@@ -1,9 +1,33 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-3.0-or-later
-# Trains on MNIST-MOT (scripts/create_multi_mnist_dataset.sh --kind=mnist_mot) by the fast recipe, with the slots and the
-# prior that scripts/check_data.py suggests, glimpses of a digit's size, and a discovery that does not give up before a
-# digit is drawn, as it otherwise does within 50 updates. One frame more every 600 updates: all 20 come before the rate
-# falls. All flags go to train.py (see --help).
+# Trains on MNIST-MOT by the fast recipe in three legs, each with the weights of the one before: digits are hard to find in
+# a large frame, so they begin large. They cross a canvas of 64, then 96, then 128 pixels, that is always reduced to 64:
+#
+#   for side in 64 96 128; do
+#     scripts/create_multi_mnist_dataset.sh --kind=mnist_mot --canvas_size=$side --frame_size=64 --data_dir=data/mnist_mot_$side
+#   done
+#
+# What is drawn begins faint: in glimpses this large, drawn noise costs more than an object is worth, and discovery would
+# give up within 50 updates. The last leg has one frame more every 250 updates. All flags go to train.py (see --help), for
+# each leg. Called again, it goes on where it was; another --results_dir trains anew.
 set -euo pipefail
-exec "$(dirname "${BASH_SOURCE[0]}")/train_fast.sh" --run_name=mnist_mot --data_dir=data/mnist_mot --glimpse_size=28 \
-  --scale_prior=-2.6,-2.6 --n_steps_per_image=3 --disc_step_bias=10 --output_std=0.2 --stage_itr=600 -- "$@"
+scripts=$(dirname "${BASH_SOURCE[0]}")
+given=("$@") results=results trying=
+for argument in "$@"; do
+  case $argument in
+    --results_dir=*) results=${argument#*=} ;;
+    --test_run) trying=yes ;;  # has a folder of its own for each leg, and no weights worth going on with
+  esac
+done
+
+leg() {  # canvas's side, folder whose weights it begins with, further flags
+  local name=mnist_mot_$1 begin=--init_from=$2
+  if [ -d "$results/$name/1" ]; then begin=--resume; fi
+  if [ -n "$trying" ]; then begin=--init_from=; fi
+  "$scripts/train_fast.sh" --run_name="$name" --data_dir="data/$name" --output_std=0.2 --output_scale=0.05 \
+    --scale_prior=-0.5 --glimpse_size=28 --log_itr=500 --eval_size_fraction=0.1 "${@:3}" "$begin" -- "${given[@]}"
+}
+
+leg 64 "" --train_itr=3000 --stage_itr=0 --decay_from=2999
+leg 96 "$results/mnist_mot_64/1" --train_itr=3000 --stage_itr=0 --decay_from=2999
+leg 128 "$results/mnist_mot_96/1" --train_itr=3500 --stage_itr=250 --decay_from=2200 --prop_prior_step_bias=3

@@ -77,12 +77,11 @@ def test_the_rate_rises_first_and_falls_as_asked(decay, at_300):
     np.testing.assert_allclose(original, [1e-5, 1e-5 / 9])
 
 
-@pytest.mark.parametrize("script, frames", [("train_fast.sh", 10), ("train_mnist_mot.sh", 20)])
-def test_scripts_show_all_frames_before_the_rate_falls(script, frames):
-    with open(os.path.join(SCRIPTS, "train_fast.sh")) as recipe, open(os.path.join(SCRIPTS, script)) as file:
-        found = dict(re.findall(r"--(stage_itr|decay_from)=(\d+)", recipe.read() + file.read()))
+def test_the_fast_recipe_shows_all_frames_before_the_rate_falls():
+    with open(os.path.join(SCRIPTS, "train_fast.sh")) as file:
+        found = dict(re.findall(r"--(stage_itr|decay_from)=(\d+)", file.read()))
     (length,) = over_steps(
-        lambda step: curriculum.sequence_length(step, Settings().seq_len, int(found["stage_itr"]), frames),
+        lambda step: curriculum.sequence_length(step, Settings().seq_len, int(found["stage_itr"]), 10),
         [int(found["decay_from"])],
     )
-    assert length == frames
+    assert length == 10

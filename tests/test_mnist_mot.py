@@ -243,7 +243,7 @@ def test_a_data_set_is_read_and_measured_like_others(bundle, tmp_path):
         )
     }
     assert suggested["n_steps_per_image"] == "3"
-    assert suggested["scale_prior"] == "-2.6,-2.6"  # as scripts/train_mnist_mot.sh has it
+    assert suggested["scale_prior"] == "-2.6,-2.6"
 
 
 @pytest.mark.parametrize(

@@ -73,5 +73,8 @@ def test_the_page_says_what_was_measured_and_what_was_not():
     assert "| log p(x), K = 1,000 | MLP-SQAIR | MLP-AIR | **no**, by 2.1 standard errors |" in text
     assert "| counting | MLP-SQAIR | MLP-AIR | not measured |" in text
     assert "measured on different sequences" in text  # but they were not
+    assert "not trained for the same time" not in text
+    measured["mlp_air"] = measured["mlp_air"]._replace(hours=1.0)
+    assert "not trained for the same time" in page(measured, SETTING, {}, "")
     columns = {line.count("|") for line in text.splitlines() if line.startswith("| ") and "hours" not in line}
     assert columns == {10, 5}

@@ -343,8 +343,10 @@ def test_a_killed_run_goes_on_on_several_threads(command, resume, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["train_multi_mnist.sh", "train_fast.sh"])
-def test_a_test_run_of_a_shell_script(data_dir, tmp_path, name):
+@pytest.mark.parametrize(
+    "name, runs", [("train_multi_mnist.sh", 1), ("train_fast.sh", 1), ("train_mnist_mot.sh", 3)]
+)
+def test_a_test_run_of_a_shell_script(data_dir, tmp_path, name, runs):
     flags = ("--test_run", "--data_dir", data_dir, "--results_dir", str(tmp_path), *TINY, *QUICK[:2])
     done = subprocess.run(
         [os.path.join(SCRIPTS, name), *flags],
@@ -353,4 +355,5 @@ def test_a_test_run_of_a_shell_script(data_dir, tmp_path, name):
         text=True,
     )
     assert (done.returncode, done.stderr) == (0, "")
-    assert (4, "valid") in rows(str(tmp_path / "test_run" / "1"))
+    assert sorted(os.listdir(str(tmp_path / "test_run"))) == [str(n + 1) for n in range(runs)]
+    assert (4, "valid") in rows(str(tmp_path / "test_run" / str(runs)))

@@ -24,6 +24,7 @@ _ABOUT_ERRORS = (
     "Standard errors of differences are those of systems that were measured on different sequences. They share theirs,"
     " so that what these say is cautious."
 )
+SAME_TIME = 1.2  # so many times the hours are about as many
 PRECISION = dict(counting=4, addition=4)  # digits after the point; of nats none
 
 
@@ -178,6 +179,9 @@ def _about_hours(measured, setting):
     yield f"Hours are of wall-clock time on one machine; {setting.hours:g} were asked for each training."
     for name, one in measured.items():
         yield f"{TITLES[name]}: {one.hours_from}."
+    hours = [one.hours for one in measured.values() if one.hours is not None]
+    if hours and max(hours) > SAME_TIME * min(hours):
+        yield "They were not trained for the same time: the figure of bounds by hours has them at the same ones."
 
 
 def _verdict_row(verdict, setting):
