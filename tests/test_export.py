@@ -8,7 +8,7 @@ from script_run import run_script
 from stub_model import StubDataset, StubModel
 
 from sqair.errors import UserError
-from sqair.training import checkpoints
+from sqair.training import checkpoints, times
 from sqair.training.export import export
 from sqair.training.graph import TrainingGraph
 from sqair.training.settings import Settings
@@ -32,6 +32,7 @@ def run(tmp_path):
     graph.close()
     (folder / "flags.json").write_text(json.dumps({"data_dir": "/home/someone/set", "n_what": 2}))
     (folder / "metrics.csv").write_text(METRICS)
+    (folder / "times.csv").write_text("step,seconds\n0,0.0\n1,0.5\n2,1.25\n3,2.5\n4,9.0\n")
     return str(folder), values
 
 
@@ -49,6 +50,7 @@ def test_weights_flags_and_curve_are_what_is_left(run, tmp_path):
     with open(os.path.join(out, "curve.csv")) as file:
         lines = file.read().splitlines()
     assert len(lines) == 2 and lines[1].startswith("2,,612.35,")
+    assert times.read(os.path.join(out, "times.csv")) == [(2, 1.25), (3, 2.5)]  # of the curve, and the last
 
 
 def test_nothing_is_replaced_and_nothing_half_written(run, tmp_path):

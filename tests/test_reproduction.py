@@ -13,6 +13,7 @@ from sqair.data.pipeline import SequenceDataset
 from sqair.errors import UserError
 from sqair.evaluation import addition, evaluations
 from sqair.training import checkpoints
+from sqair.training.export import export
 from sqair.verification import reproduction
 from sqair.verification.paper_table import Number
 from sqair.verification.training_legs import OPEN_END
@@ -183,6 +184,19 @@ def test_a_model_that_comes_along_is_not_trained_and_its_evaluations_count(tmp_p
     assert (measured.hours, measured.updates) == (8.0, 40) and "by its card" in measured.hours_from
     assert set(measured.numbers) == {"bound", "bound_few", "data_ll", "kl", "counting", "addition"}
     assert subject.curve() == ([8.0], [-25.0])
+
+
+def test_a_trained_model_that_was_exported_comes_along_with_its_hours_and_its_curve(tmp_path, data_dir):
+    plan = plan_in(tmp_path, data_dir)
+    subject = reproduction.Subject("mlp_air", plan, Programs(plan, "mlp_air"))
+    subject.train()
+    plan = plan._replace(models_dir=str(tmp_path / "models"), results_dir=str(tmp_path / "another"))
+    export(subject.folder, os.path.join(plan.models_dir, "mlp_air"))
+    exported = reproduction.Subject("mlp_air", plan)
+    assert exported.comes_along and exported.curve() == subject.curve() and len(subject.curve()[0]) == 1
+    found, trained = exported.measured(), subject.measured()
+    assert (found.hours, found.updates) == (trained.hours, trained.updates)
+    assert found.hours_from == "comes along, hours by the run's own records"
 
 
 def test_evaluations_of_other_weights_or_numbers_do_not_count(tmp_path, data_dir):

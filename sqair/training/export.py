@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""From a run to a model to share: its weights without the optimiser's memory, its flags and its training curve."""
+"""From a run to a model to share: its weights without the optimiser's memory, its flags, training curve and times."""
 
 import csv
 import json
@@ -7,7 +7,7 @@ import os
 
 from sqair.data.publishing import check_vacant, staged_folder
 from sqair.errors import UserError
-from sqair.training import checkpoints, runs
+from sqair.training import checkpoints, runs, times
 from sqair.training.reporting import VALID, read_metrics
 
 CURVE = (
@@ -52,16 +52,22 @@ def export(run, folder, checkpoint=None):
         with open(os.path.join(staging, "flags.json"), "w") as file:
             json.dump(flags, file, indent=2, sort_keys=True)
             file.write("\n")
+        metrics = read_metrics(os.path.join(run, "metrics.csv"))
+        rows = [row for row in metrics if row["source"] == VALID and row["step"] <= found.step]
         with open(os.path.join(staging, "curve.csv"), "w", newline="") as file:
             writer = csv.DictWriter(file, CURVE, extrasaction="ignore", lineterminator="\n")
             writer.writeheader()
-            for row in read_metrics(os.path.join(run, "metrics.csv")):
-                if row["source"] == VALID and row["step"] <= found.step:
-                    writer.writerow(
-                        {
-                            name: f"{value:.5g}" if name != "step" else value
-                            for name, value in row.items()
-                            if name in CURVE
-                        }
-                    )
+            for row in rows:
+                writer.writerow(
+                    {
+                        name: f"{value:.5g}" if name != "step" else value
+                        for name, value in row.items()
+                        if name in CURVE
+                    }
+                )
+        shown = {row["step"] for row in rows}
+        noted = [row for row in times.read(os.path.join(run, times.NAME)) if row[0] <= found.step]
+        if noted:
+            kept = [row for row in noted if row[0] in shown or row is noted[-1]]
+            times.write(os.path.join(staging, times.NAME), kept)
     return os.path.join(folder, written)

@@ -33,8 +33,7 @@ class Times:
             rows = [(last_step, math.nan)]
         self._last_step, before = rows[-1] if rows else (-1, 0.0)
         self._start = clock() - before
-        with files.atomic_write(path) as file:
-            csv.writer(file, lineterminator="\n").writerows([_HEADER, *rows])
+        write(path, rows)
 
     def note(self, step):
         """Adds a row, the first time that it is called for a step."""
@@ -47,6 +46,12 @@ class Times:
         """Waits until the rows are on the disk."""
         with files.writing(self._path):
             files.sync(self._path)
+
+
+def write(path, rows):
+    """Writes rows as of `read`, the whole file or nothing."""
+    with files.atomic_write(path) as file:
+        csv.writer(file, lineterminator="\n").writerows([_HEADER, *rows])
 
 
 def read(path):

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from sqair.data.pipeline import SequenceDataset
 from sqair.errors import UserError
-from sqair.evaluation import evaluations
+from sqair.evaluation import curves, evaluations
 from sqair.evaluation.addition import LEAST_LABELLED, Additions
 from sqair.training import checkpoints, runs, times
 from sqair.training.reporting import TRAIN, VALID, read_metrics
@@ -217,8 +217,8 @@ class Subject:
         frames = SequenceDataset(self._plan.data_dir, VALID).seq_len
         rows = [
             (seconds[row["step"]] / 3600, row["normalised_iwae"])
-            for row in read_metrics(os.path.join(folder, "metrics.csv"))
-            if row.get("source") == VALID and row["seq_len"] == frames and row["step"] in seconds
+            for row in read_metrics(curves.file_of(folder))
+            if row.get("source", VALID) == VALID and row["seq_len"] == frames and row["step"] in seconds
         ]
         if not rows and self._hours()[0] is not None:  # a point, where the way to it was not noted
             entry = self.evaluation(self._plan.few, self._plan.few_sequences)
@@ -230,7 +230,8 @@ class Subject:
         folder = self.folder
         rows = times.read(os.path.join(folder, times.NAME))
         if rows and math.isfinite(rows[-1][1]):
-            return rows[-1][1] / 3600, "trained here, hours by the run's own records"
+            origin = "comes along" if self.comes_along else "trained here"
+            return rows[-1][1] / 3600, f"{origin}, hours by the run's own records"
         if self.comes_along and self.name in CARD_HOURS:
             return CARD_HOURS[self.name], "comes along, about so many hours by its card"
         return None, "comes along, hours not noted" if self.comes_along else "hours not noted"
