@@ -44,6 +44,9 @@ def test_weights_flags_and_curve_are_what_is_left(run, tmp_path):
     found = checkpoints.of_run_or_path(out)
     assert set(found.values) == {"decoder/colour", "discovery/jitter", "prior/unused", "global_step"}
     np.testing.assert_array_equal(found.values["decoder/colour"], values["decoder/colour/average"])
+    assert checkpoints.digest(found.values) == checkpoints.digest(
+        values
+    )  # evaluations of the run are the model's
     assert found.values["decoder/colour"].dtype == np.float32 and found.values["global_step"] == 3
     with open(os.path.join(out, "flags.json")) as file:
         assert json.load(file) == {"data_dir": "data/multi_mnist", "n_what": 2}

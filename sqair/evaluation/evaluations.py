@@ -85,7 +85,9 @@ def make_request(evaluator, checkpoint, parts, split, num_sequences=0, seq_len=0
 
 def digest_of(data):
     """A short fingerprint of a `SequenceDataset`, by its sizes and its mean image: str."""
-    return checkpoints.digest({repr((data.num_sequences, data.seq_len, data.image_shape)): data.mean_image()})
+    return checkpoints.fingerprint(
+        {repr((data.num_sequences, data.seq_len, data.image_shape)): data.mean_image()}
+    )
 
 
 @contextlib.contextmanager

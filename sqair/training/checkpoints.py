@@ -220,9 +220,14 @@ def weights_of(values):
 
 
 def digest(values):
-    """A short fingerprint of a checkpoint's values: str."""
+    """A short fingerprint of the model's weights in a checkpoint, the same for a run and the model exported: str."""
+    return fingerprint(weights_of(values))
+
+
+def fingerprint(arrays):
+    """A short fingerprint of arrays by name: str."""
     found = hashlib.sha256()
-    for name, value in sorted(values.items()):
+    for name, value in sorted(arrays.items()):
         found.update(name.encode() + np.ascontiguousarray(value).tobytes())
     return found.hexdigest()[:16]
 
