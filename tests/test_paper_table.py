@@ -6,7 +6,7 @@ import pytest
 from sqair.verification import paper_table, reproduction
 from sqair.verification.paper_table import Measured, Number, Setting, page, verdicts
 
-SETTING = Setting(hours=4.0, frames=10, few=5, many=1000, few_sequences=10000, many_sequences=400)
+SETTING = Setting(frames=10, few=5, many=1000, few_sequences=10000, many_sequences=400)
 
 
 def of(**numbers):

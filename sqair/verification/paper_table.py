@@ -65,7 +65,6 @@ class Measured(NamedTuple):
 class Setting(NamedTuple):
     """How all systems were evaluated."""
 
-    hours: float  # asked for, of each training
     frames: int
     few: int  # particles
     many: int
@@ -141,7 +140,7 @@ def page(measured, setting, figures, command):
     ]
     for name, title in TITLES.items():
         lines += _rows(name, title, measured.get(name))
-    lines += ["", *_about_hours(measured, setting), "", "## Did the order come out?", ""]
+    lines += ["", *_about_hours(measured), "", "## Did the order come out?", ""]
     lines += [_ABOUT_ERRORS, ""]
     lines += ["| what | above | below | came out |", "| --- | --- | --- | --- |"]
     lines += [_verdict_row(verdict, setting) for verdict in verdicts(measured)]
@@ -175,8 +174,8 @@ def _shown(quantity, number):
     return f"{number.mean:,.{max(digits, 1)}f}{error}"
 
 
-def _about_hours(measured, setting):
-    yield f"Hours are of wall-clock time on one machine; {setting.hours:g} were asked for each training."
+def _about_hours(measured):
+    yield "Hours are of wall-clock time."
     for name, one in measured.items():
         yield f"{TITLES[name]}: {one.hours_from}."
     hours = [one.hours for one in measured.values() if one.hours is not None]

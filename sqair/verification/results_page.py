@@ -24,7 +24,6 @@ def write(path, subjects, plan, command):
     """
     data = SequenceDataset(plan.data_dir, VALID)
     setting = paper_table.Setting(
-        hours=plan.hours,
         frames=data.seq_len,
         few=plan.few,
         many=plan.many,
