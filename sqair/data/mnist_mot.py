@@ -206,7 +206,10 @@ def reduced(sequence, frame_size):
 
 
 def _area_weights(before, after):
-    """`[after, before]` float32: which share of a pixel of a shorter row each pixel of a longer one covers."""
+    """`[after, before]` float32: which share of a pixel of a shorter row each pixel of a longer one covers.
+
+    Pillow's box filter is this only for whole ratios: it takes each pixel wholly or not at all.
+    """
     ends = np.arange(after + 1) * (before / after)
     pixels = np.arange(before)
     covered = np.minimum(ends[1:, None], pixels + 1) - np.maximum(ends[:-1, None], pixels)
@@ -226,20 +229,16 @@ def check_options(options, counts, seed):
     ):
         if not value >= least:
             raise UserError(f"`{name}={value}` is refused: it must be at least {least}.")
-    if options.frame_size and not np.all(
-        np.less_equal(1, options.frame_size) & np.less_equal(options.frame_size, options.canvas_size)
-    ):
-        raise UserError(
-            f"`frame_size={_size(options.frame_size)}` is refused: it must be at most"
-            f" `canvas_size={_size(options.canvas_size)}`."
-        )
+    if options.frame_size:
+        (height, width), canvas_size = options.frame_size, options.canvas_size
+        if not (1 <= height <= canvas_size[0] and 1 <= width <= canvas_size[1]):
+            raise UserError(
+                f"`frame_size={height}x{width}` is refused: it must be at most"
+                f" `canvas_size={canvas_size[0]}x{canvas_size[1]}`."
+            )
     if not 0 < options.birth_prob <= 1:
         raise UserError(f"`birth_prob={options.birth_prob}` is refused: it must be above 0 and at most 1.")
     if not 0 < options.speed <= SIDE:
         raise UserError(
             f"`speed={options.speed}` is refused: it must be above 0 and at most {SIDE}, a digit a frame."
         )
-
-
-def _size(sides):
-    return "x".join(map(str, sides))

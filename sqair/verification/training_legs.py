@@ -14,6 +14,7 @@ from sqair.errors import UserError
 from sqair.training import checkpoints, runs, times
 
 OPEN_END = 10**8  # train_itr of the first leg, which time ends
+CONSTANT_RATE = dict(train_itr=OPEN_END, decay_from=OPEN_END - 1)
 FALLING_SHARE = 1 / 3  # of the time
 COMPLETE_SHARE = 0.8  # of the time; the second leg, whose updates are counted, can end a little early
 CURRICULUM_HOURS, STAGE_ITR = (
@@ -69,7 +70,7 @@ def next_leg(state, hours, stage_itr=STAGE_ITR):
     first = 3600 * hours * (1 - FALLING_SHARE)
     if state is None:
         scaled = max(round(stage_itr * min(hours / CURRICULUM_HOURS, 1)), 1) if stage_itr else 0
-        flags = dict(FAST, train_itr=OPEN_END, decay_from=OPEN_END - 1, stage_itr=scaled)
+        flags = dict(FAST, **CONSTANT_RATE, stage_itr=scaled)
         flags["seq_len"] = 3 if stage_itr else 0
         return Leg(None, flags, first)
     if state.train_itr == OPEN_END:
@@ -81,7 +82,7 @@ def next_leg(state, hours, stage_itr=STAGE_ITR):
     if state.step < state.train_itr:
         return Leg(state.folder, {}, math.inf)
     if state.seconds < 3600 * hours * COMPLETE_SHARE:
-        return Leg(state.folder, dict(train_itr=OPEN_END, decay_from=OPEN_END - 1), first)
+        return Leg(state.folder, CONSTANT_RATE, first)
     return None
 
 
