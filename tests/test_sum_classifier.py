@@ -10,9 +10,7 @@ from sqair.evaluation import sum_classifier
 from sqair.evaluation.sum_classifier import SumClassifier
 
 
-def weights_of(classifier):
-    with classifier._session.graph.as_default():
-        variables = sum_classifier.tf.trainable_variables()
+def values_of(classifier, variables):
     return [value.astype(np.float64) for value in classifier._session.run(variables)]
 
 
@@ -57,10 +55,9 @@ def test_a_sequence_is_classified_by_the_mean_over_its_frames(monkeypatch):
     monkeypatch.setattr(sum_classifier, "_TESTED_AT_ONCE", 9)
     features, sums = data(20, seq_len=3, num_slots=2, width=3)
     classifier = SumClassifier(2, 3)
-    weights = [5 * w for w in weights_of(classifier)]
-    with classifier._session.graph.as_default():
-        for variable, value in zip(sum_classifier.tf.trainable_variables(), weights):
-            variable.load(value, classifier._session)
+    weights = [5 * w for w in values_of(classifier, classifier.tested)]
+    for variable, value in zip(classifier.tested, weights):
+        variable.load(value, classifier._session)
     log_probs = np.array([np.mean([slow_log_probs(weights, f.ravel()) for f in s], axis=0) for s in features])
     sums[:10] = log_probs[:10].argmax(1)
     right, loss = classifier.test(features, sums)
@@ -73,7 +70,8 @@ def test_a_sequence_is_classified_by_the_mean_over_its_frames(monkeypatch):
 def test_updates_agree_with_the_slow_ones():
     features, sums = data()
     classifier = SumClassifier(1, 6, seed=3, batch_size=70)
-    weights = weights_of(classifier)
+    weights = values_of(classifier, classifier.learning)
+    averages = [w.copy() for w in weights]
     assert [value.shape for value in weights] == [(6, 256), (256,), (256, 256), (256,), (256, 19), (19,)]
     first = [np.zeros_like(w) for w in weights]
     second = [np.zeros_like(w) for w in weights]
@@ -83,10 +81,28 @@ def test_updates_agree_with_the_slow_ones():
             second[i] += 0.001 * (gradient**2 - second[i])
             rate = 1e-3 * np.sqrt(1 - 0.999**step) / (1 - 0.9**step)
             weights[i] = weights[i] - rate * first[i] / (np.sqrt(second[i]) + 1e-8)
+        for average, w in zip(averages, weights):
+            average += (1 - min(sum_classifier.DECAY, step / (step + 9))) * (w - average)
         classifier.update(features, sums)
-        for found, wanted in zip(weights_of(classifier), weights):
-            # Adam divides by the gradient's size, which makes much of the rounding of a gradient that is next to none.
-            assert np.mean(np.abs(found - wanted) > 2e-5) < 0.01
+        for variables, all_wanted in ((classifier.learning, weights), (classifier.tested, averages)):
+            for found, wanted in zip(values_of(classifier, variables), all_wanted):
+                # Adam divides by the gradient's size: much is made of the rounding of one that is next to none.
+                assert np.mean(np.abs(found - wanted) > 2e-5) < 0.01
+    classifier.close()
+
+
+def test_averages_are_over_the_last_updates_in_the_end(monkeypatch):
+    monkeypatch.setattr(sum_classifier, "DECAY", 0.5)
+    features, sums = data()
+    classifier = SumClassifier(1, 6)
+    for _ in range(12):
+        classifier.update(features, sums)
+    before = values_of(classifier, classifier.tested)
+    classifier.update(features, sums)
+    after, learning = (values_of(classifier, v) for v in (classifier.tested, classifier.learning))
+    for old, new, learnt in zip(before, after, learning):
+        np.testing.assert_allclose(new, 0.5 * (old + learnt), rtol=0, atol=1e-6)
+        assert np.abs(new - old).max() > 1e-5
     classifier.close()
 
 
@@ -120,7 +136,7 @@ def test_the_seed_fixes_initial_values():
     found = []
     for seed in (1, 1, 2):
         classifier = SumClassifier(1, 3, seed)
-        found.append(weights_of(classifier)[0])
+        found.append(values_of(classifier, classifier.tested)[0])
         classifier.close()
     np.testing.assert_array_equal(found[0], found[1])
     assert np.abs(found[0] - found[2]).max() > 0
@@ -131,11 +147,11 @@ def test_weights_that_were_kept_come_back():
     classifier = SumClassifier(1, 6)
     classifier.update(features, sums)
     classifier.keep()
-    kept = weights_of(classifier)
+    kept = values_of(classifier, classifier.tested)
     for _ in range(3):
         classifier.update(features, sums)
-    assert np.abs(weights_of(classifier)[0] - kept[0]).max() > 0
+    assert np.abs(values_of(classifier, classifier.tested)[0] - kept[0]).max() > 0
     classifier.restore()
-    for found, wanted in zip(weights_of(classifier), kept):
+    for found, wanted in zip(values_of(classifier, classifier.tested), kept):
         np.testing.assert_array_equal(found, wanted)
     classifier.close()

@@ -3,7 +3,8 @@
 
 Not in the paper: it sees one frame at a time. It learns from a random frame of each sequence in a batch, the slots of a
 model of objects in random order, since a sum does not depend on it; what it says of a sequence is the mean of its
-log-probabilities over all frames.
+log-probabilities over all frames. Weights that are tested are moving averages over about the last 1,000 updates: at
+Adam's constant rate they swing, which costs 2% of the sums and ends the training early.
 """
 
 import numpy as np
@@ -15,6 +16,7 @@ from sqair.graph_mode import snt, tf
 NUM_SUMS = 19  # 0 to 18
 HIDDEN = (256, 256)
 BATCH_SIZE = 256  # not in the paper
+DECAY = 0.999  # of the moving averages, in the end
 _TESTED_AT_ONCE = 1000  # sequences
 
 
@@ -33,23 +35,20 @@ class SumClassifier:
             self._features = tf.placeholder(tf.float32, [None, None, num_slots, num_features], "features")
             self._sums = tf.placeholder(tf.int32, [None], "sums")
             with initial_values.keyed_by_name():
-                network = snt.nets.MLP([*HIDDEN, NUM_SUMS], activation=tf.nn.elu)
-                logits = snt.BatchApply(network)(snt.MergeDims(2, 2)(self._features))
-            log_probs = tf.reduce_mean(tf.nn.log_softmax(logits), axis=1)
-            of_sum = tf.reduce_sum(tf.one_hot(self._sums, NUM_SUMS) * log_probs, axis=-1)
-            self._loss = -tf.reduce_mean(of_sum)
-            self._losses = -of_sum
-            self._right = tf.equal(tf.argmax(log_probs, axis=-1, output_type=tf.int32), self._sums)
-            self._update = tf.train.AdamOptimizer().minimize(self._loss)
-            self._saved = [
-                tf.get_variable(f"saved_{i}", initializer=tf.zeros_like(variable), trainable=False)
-                for i, variable in enumerate(tf.trainable_variables())
-            ]
-            pairs = list(zip(tf.trainable_variables(), self._saved))
-            self._keep = tf.group([tf.assign(saved, variable) for variable, saved in pairs])
-            self._restore = tf.group([tf.assign(variable, saved) for variable, saved in pairs])
+                learning, learning_log_probs = _network(self._features, "learning")
+                tested, tested_log_probs = _network(self._features, "tested")
+            self.learning, self.tested = learning.get_variables(), tested.get_variables()
+            self._losses = _cross_entropies(tested_log_probs, self._sums)
+            self._right = tf.equal(tf.argmax(tested_log_probs, axis=-1, output_type=tf.int32), self._sums)
+            loss = tf.reduce_mean(_cross_entropies(learning_log_probs, self._sums))
+            with tf.control_dependencies([tf.train.AdamOptimizer().minimize(loss, var_list=self.learning)]):
+                self._update = _average(self.tested, self.learning)
+            kept = [tf.Variable(tf.zeros(variable.shape), trainable=False) for variable in self.tested]
+            start = _assign(self.tested, self.learning)
+            self._keep, self._restore = _assign(kept, self.tested), _assign(self.tested, kept)
             self._session = tf.Session(config=session_config(num_threads))
             self._session.run(tf.global_variables_initializer())
+            self._session.run(start)
 
     def update(self, features, sums):
         """One update with the next batch of `[n, T, S, F]` and `[n]`, the same every time, in random order."""
@@ -72,7 +71,7 @@ class SumClassifier:
         return right, float(np.mean(losses, dtype=np.float64))
 
     def keep(self):
-        """Notes the weights as they are."""
+        """Notes the weights that are tested as they are."""
         self._session.run(self._keep)
 
     def restore(self):
@@ -82,3 +81,28 @@ class SumClassifier:
     def close(self):
         """Frees the session."""
         self._session.close()
+
+
+def _network(features, name):
+    """A network, and what it says of sequences `[n, T, S, F]`: mean log-probabilities of sums, `[n, NUM_SUMS]`."""
+    network = snt.nets.MLP([*HIDDEN, NUM_SUMS], activation=tf.nn.elu, name=name)
+    logits = snt.BatchApply(network)(snt.MergeDims(2, 2)(features))
+    return network, tf.reduce_mean(tf.nn.log_softmax(logits), axis=1)
+
+
+def _cross_entropies(log_probs, sums):
+    return -tf.reduce_sum(tf.one_hot(sums, NUM_SUMS) * log_probs, axis=-1)
+
+
+def _assign(variables, others):
+    return tf.group([tf.assign(variable, other) for variable, other in zip(variables, others)])
+
+
+def _average(averages, variables):
+    """Moves averages towards variables, faster in the beginning, so that the first values are soon forgotten."""
+    count = tf.assign_add(tf.Variable(0.0, trainable=False, name="count"), 1.0)
+    share = 1 - tf.minimum(DECAY, count / (count + 9))
+    pairs = zip(averages, variables)
+    return tf.group(
+        [tf.assign_sub(average, share * (average - variable.read_value())) for average, variable in pairs]
+    )

@@ -47,7 +47,7 @@ PAPER = {
 # What is to come out: (quantity, the system that is to be higher, the one that is to be lower).
 ORDER = [
     *((quantity, sqair, "mlp_air")
-      for quantity in ("bound", "counting", "addition") for sqair in ("mlp_sqair", "conv_sqair")),
+      for quantity in ("bound", "bound_few", "counting", "addition") for sqair in ("mlp_sqair", "conv_sqair")),
     *(("addition", higher, vrnn)
       for vrnn in ("conv_vrnn", "mlp_vrnn") for higher in ("mlp_sqair", "conv_sqair", "mlp_air")),
 ]  # fmt: skip
@@ -187,7 +187,6 @@ def _verdict_row(verdict, setting):
     outcome = {None: "not measured", True: "yes", False: "**no**"}[verdict.holds]
     if verdict.errors is not None:
         outcome += f", by {verdict.errors:.1f} standard errors"
-    what = QUANTITIES[verdict.quantity].format(few=setting.few)
-    if verdict.quantity == "bound":
-        what += f", K = {setting.many:,}"
+    particles = dict(bound=setting.many, bound_few=setting.few).get(verdict.quantity)
+    what = QUANTITIES[verdict.quantity] if particles is None else f"{QUANTITIES['bound']}, K = {particles:,}"
     return f"| {what} | {TITLES[verdict.higher]} | {TITLES[verdict.lower]} | {outcome} |"
