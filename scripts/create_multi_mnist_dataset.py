@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Creates moving multi-MNIST: sequences of digits that move, leave the canvas and overlap, with annotations.
 
-The default is what scripts/train_multi_mnist.sh trains on; --kind=mnist_mot makes what scripts/train_mnist_mot.sh
-trains on, digits that cross a large frame one after the other. One seed fixes every byte of the data set.
+The default is what scripts/train_multi_mnist.sh trains on; --kind=mnist_mot makes MNIST-MOT, digits that cross a large
+frame one after the other; scripts/train_mnist_mot.sh says what it trains on. One seed fixes every byte of the data set.
 """
 
 import os

@@ -55,6 +55,8 @@ def main(flags):
     from sqair.evaluation import evaluations, opening, quantities
     from sqair.training import checkpoints
 
+    cli.take_sigterm_as_interrupt()  # what is known by then is kept
+
     folder = runs.find(flags.results_dir, flags.run_name, flags.run)
     if flags.output:
         with files.writing(flags.output):

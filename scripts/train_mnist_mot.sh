@@ -9,15 +9,19 @@
 #
 # What is drawn begins faint: in glimpses this large, drawn noise costs more than an object is worth, and discovery would
 # give up within 50 updates. The last leg has one frame more every 250 updates, at a lower rate: at 3e-4 it forgot all it
-# knew when it came to 12 frames. Its prior does not expect objects to stay, as digits come and go. All flags go to train.py
-# (see --help), for each leg. Called again, it goes on where it was; another --results_dir trains anew.
+# knew when it came to 11 frames. Its prior does not expect objects to stay, as digits come and go. All flags go to train.py
+# (see --help), for each leg. Called again, it goes on where it was; another --results_dir=FOLDER trains anew.
 set -euo pipefail
 scripts=$(dirname "${BASH_SOURCE[0]}")
 given=("$@") results=results trying=
 for argument in "$@"; do
   case $argument in
     --results_dir=*) results=${argument#*=} ;;
-    --test_run) trying=yes ;;  # has a folder of its own for each leg, and no weights worth going on with
+    --results_dir | --run_name | --run_name=*)
+      echo "\`$argument\` is refused: the legs have their own --run_name; --results_dir=FOLDER moves all of them." >&2
+      exit 2
+      ;;
+    --test_run | --test_run=true) trying=yes ;;  # has a folder of its own for each leg, and no weights worth going on with
   esac
 done
 
@@ -26,7 +30,7 @@ leg() {  # canvas's side, folder whose weights it begins with, further flags
   if [ -d "$results/$name/1" ]; then begin=--resume; fi
   if [ -n "$trying" ]; then begin=--init_from=; fi
   "$scripts/train_fast.sh" --run_name="$name" --data_dir="data/$name" --output_std=0.2 --output_scale=0.05 \
-    --scale_prior=-0.5 --glimpse_size=28 --log_itr=500 --eval_size_fraction=0.1 "${@:3}" "$begin" -- "${given[@]}"
+    --scale_prior=-0.5 --glimpse_size=28 --log_itr=500 --eval_size_fraction=0.1 "${@:3}" "$begin" -- ${given[@]+"${given[@]}"}
 }
 
 leg 64 "" --train_itr=3000 --stage_itr=0 --decay_from=2999

@@ -128,11 +128,11 @@ def test_data_without_pairs_of_digits_are_refused():
 
 
 def test_what_is_told_by_the_features_is_found_and_found_once(quick, tmp_path):
-    evaluator, additions, bar, seen = StubEvaluator(), Additions(str(tmp_path)), Bar(), []
+    evaluator, additions, bar = StubEvaluator(), Additions(str(tmp_path)), Bar()
     requests = addition.make_requests(evaluator, CHECKPOINT, [60, 0])
-    few, all_ = addition.answer(evaluator, requests, additions, bar, seen.append)
+    few, all_ = addition.answer(evaluator, requests, additions, bar)
     assert evaluator.asked == [("train", 300), ("valid", 60)] and bar.seen == 360
-    assert seen == [few, all_] == additions.entries()
+    assert [few, all_] == additions.entries()
     assert (few["labelled"], all_["labelled"], all_["tested"], all_["step"]) == (60, 300, 60, 7)
     assert all_["accuracy"] > max(few["accuracy"], 0.6)
     p = all_["accuracy"]
@@ -158,15 +158,20 @@ def test_other_data_are_another_request():
     assert few.data != many.data and few._replace(data="") == many._replace(data="")
 
 
-def test_what_was_cut_keeps_what_was_complete(quick, tmp_path):
+def test_what_was_cut_keeps_what_was_complete(quick, tmp_path, monkeypatch):
     evaluator, additions = StubEvaluator(), Additions(str(tmp_path))
     requests = addition.make_requests(evaluator, CHECKPOINT, [60, 80])
 
-    def cut(entry):
-        raise KeyboardInterrupt
+    classify = addition.classify
 
-    with pytest.raises(KeyboardInterrupt):
-        addition.answer(evaluator, requests, additions, Bar(), cut)
+    def cut(labelled, *others):
+        if len(labelled.sums) == 80:
+            raise KeyboardInterrupt
+        return classify(labelled, *others)
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(addition, "classify", cut)
+        addition.answer(evaluator, requests, additions, Bar())
     assert [entry["labelled"] for entry in additions.entries()] == [60]
     assert len(addition.answer(evaluator, requests, additions, Bar())) == 2
 

@@ -14,7 +14,7 @@ from sqair.verification.paper_table import Measured, Number
 def plan(tmp_path_factory):
     folder = str(tmp_path_factory.mktemp("data") / "set")
     options = moving_mnist.Options(canvas_size=(30, 30), digit_scale=0.4, seq_len=2)
-    moving_mnist.create(folder, mnist.load_bundle(), options, 3, 7, num_workers=1)
+    moving_mnist.create(folder, mnist.load_bundle(), options, 200, 207, num_workers=1)
     return reproduction.Plan(folder, "", "", 1.5, many_sequences=4)
 
 
@@ -34,7 +34,7 @@ def test_the_page_and_its_figures_are_written_side_by_side(plan, tmp_path):
     with open(path) as file:
         text = file.read()
     assert "| MLP-AIR | 1.25 | 9 |" in text and "| MLP-VRNN | not trained |" in text
-    assert "K = 1,000 on the first 4 sequences, K = 5 on 7." in text and "of 2 frames" in text
+    assert "K = 1,000 on the first 4 sequences, K = 5 on 207." in text and "of 2 frames" in text
     assert "![Bound by hours](page_hours.png)" in text and "![Addition by labels](page_addition.png)" in text
 
 

@@ -24,9 +24,11 @@ from sqair.evaluation.entries import Entries, Kind, plain_rows
 from sqair.evaluation.evaluations import digest_of
 from sqair.evaluation.sum_classifier import NUM_SUMS, SumClassifier
 from sqair.training import checkpoints
+from sqair.training.reporting import TRAIN, VALID
 
 JSON, CSV = "addition.json", "addition.csv"
 NUM_DIGITS = 2  # of the sequences that are taken
+METHOD = 2  # raised whenever the same latents would give other numbers
 HELD_OUT_SHARE, LEAST_HELD_OUT = 0.1, 20  # of the labelled sequences
 LEAST_LABELLED = 2 * LEAST_HELD_OUT
 CHECK_EVERY = 200  # updates between looks at what is held out
@@ -56,6 +58,7 @@ class Request(NamedTuple):
     seed: int
     labelled: int  # training sequences, those held out included
     tested: int  # validation sequences
+    method: int  # version of how that is done; numbers of others do not compare
 
 
 class Stopping:
@@ -119,7 +122,7 @@ def make_requests(evaluator, checkpoint, labelled, tested=0):
     Raises:
         UserError: if there are not as many, or too few of them.
     """
-    train, valid = evaluator.data["train"], evaluator.data["valid"]
+    train, valid = evaluator.data[TRAIN], evaluator.data[VALID]
     if tested > valid.num_sequences:
         raise UserError(
             f"`num_sequences={tested}` is refused: {valid.num_sequences} have {NUM_DIGITS} digits."
@@ -130,7 +133,7 @@ def make_requests(evaluator, checkpoint, labelled, tested=0):
                 f"`labelled={count}` is refused: it takes {LEAST_LABELLED} to {train.num_sequences}, as many as there"
                 f" are training sequences with {NUM_DIGITS} digits."
             )
-    data = "-".join(digest_of(split) for split in (train, valid))
+    data = digest_of_pairs(evaluator.data)
     return [
         Request(
             checkpoint=os.path.basename(checkpoint.path),
@@ -142,12 +145,19 @@ def make_requests(evaluator, checkpoint, labelled, tested=0):
             seed=evaluator.settings.seed,
             labelled=count or train.num_sequences,
             tested=tested or valid.num_sequences,
+            method=METHOD,
         )
         for count in labelled
     ]
 
 
+def digest_of_pairs(data):
+    """A short fingerprint of what `with_pairs` returns: str."""
+    return "-".join(digest_of(data[split]) for split in (TRAIN, VALID))
+
+
 def _check(entry):
+    entry.setdefault("method", 1)
     float(entry["accuracy"]), float(entry["standard_error"])
 
 
@@ -171,7 +181,7 @@ class Additions(Entries):
         super().__init__(folder, _KIND)
 
 
-def answer(evaluator, requests, additions, progress, report=lambda entry: None):
+def answer(evaluator, requests, additions, progress):
     """Carries requests out, except those that are known already; what was cut is lost up to the last entry.
 
     Args:
@@ -179,7 +189,6 @@ def answer(evaluator, requests, additions, progress, report=lambda entry: None):
         requests: list of `Request`, of one checkpoint.
         additions: `Additions` to look in and to add to.
         progress: an object with `update(number of sequences)`, for the features; `num_sequences` tells how many.
-        report: callable that is given each entry when it is known.
 
     Returns:
         List of entries: dict of the request's fields, then accuracy and its standard error over the tested sequences,
@@ -194,10 +203,9 @@ def answer(evaluator, requests, additions, progress, report=lambda entry: None):
     for request in requests:
         entry = additions.find(request)
         if entry is None:
-            labelled = examples["train"].between(0, request.labelled)
-            entry = dict(request._asdict(), **classify(labelled, examples["valid"], request.seed))
+            labelled = examples[TRAIN].between(0, request.labelled)
+            entry = dict(request._asdict(), **classify(labelled, examples[VALID], request.seed))
             additions.add(entry)
-        report(entry)
         entries.append(entry)
     return entries
 
@@ -206,7 +214,7 @@ def num_sequences(requests):
     """Of how many sequences requests need the features: dict of split -> int, empty without requests."""
     if not requests:
         return {}
-    return {"train": max(r.labelled for r in requests), "valid": max(r.tested for r in requests)}
+    return {TRAIN: max(r.labelled for r in requests), VALID: max(r.tested for r in requests)}
 
 
 def extract(evaluator, split, count, progress):

@@ -47,9 +47,9 @@ def hours_figure(systems):
     figure, axes = _figure()
     for (label, (hours, bounds)), colour in zip(systems.items(), COLOURS):
         axes.plot(hours, bounds, color=colour, marker=".", linewidth=1.5, label=label)
+    axes.set_xscale("log")
     axes.set_xlabel("hours trained")
     axes.set_ylabel("bound, nats per frame")
-    axes.set_xlim(left=0)
     return _finished(figure, axes)
 
 

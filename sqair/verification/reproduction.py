@@ -14,8 +14,7 @@ from typing import NamedTuple
 
 from sqair.data.pipeline import SequenceDataset
 from sqair.errors import UserError
-from sqair.evaluation import curves, evaluations
-from sqair.evaluation.addition import LEAST_LABELLED, Additions
+from sqair.evaluation import addition, curves, evaluations
 from sqair.training import checkpoints, runs, times
 from sqair.training.reporting import TRAIN, VALID, read_metrics
 from sqair.verification import child
@@ -26,7 +25,6 @@ SCRIPTS = os.path.join(
     os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))), "scripts"
 )
 _SAVED_BY_SIGTERM = 128 + signal.SIGTERM  # exit status of a training
-CARD_HOURS = {"mlp_sqair": 8.0}  # of models that come along and have not noted their time
 
 
 class System(NamedTuple):
@@ -83,7 +81,7 @@ def check(plan):
     Raises:
         UserError: if the data are missing, or there are not as many sequences.
     """
-    train, valid = (SequenceDataset(plan.data_dir, split) for split in (TRAIN, VALID))
+    valid, train = SequenceDataset(plan.data_dir, VALID), pairs(plan)[TRAIN]
     for name in ("few_sequences", "many_sequences"):
         if getattr(plan, name) > valid.num_sequences:
             raise UserError(
@@ -91,11 +89,28 @@ def check(plan):
                 " sequences."
             )
     for word in plan.labelled:
-        if word != "all" and not (word.isdecimal() and LEAST_LABELLED <= int(word) <= train.num_sequences):
+        if word != "all" and not (
+            word.isdecimal() and addition.LEAST_LABELLED <= int(word) <= train.num_sequences
+        ):
             raise UserError(
-                f"`labelled={word}` is refused: it takes `all` or {LEAST_LABELLED} and more of the"
-                f" {train.num_sequences} training sequences, commas between."
+                f"`labelled={word}` is refused: it takes `all` or {addition.LEAST_LABELLED} and more of the"
+                f" {train.num_sequences} training sequences with two digits, commas between."
             )
+
+
+def pairs(plan):
+    """What the addition task takes of a plan's data: dict of split -> `SequenceDataset`.
+
+    Raises:
+        UserError: if that is nothing.
+    """
+    return addition.with_pairs({split: SequenceDataset(plan.data_dir, split) for split in (TRAIN, VALID)})
+
+
+def numbers_labelled(plan):
+    """How many sequences the classifiers of a plan learn from: list of int."""
+    every = pairs(plan)[TRAIN].num_sequences
+    return [every if word == "all" else int(word) for word in plan.labelled]
 
 
 class Subject:
@@ -175,11 +190,19 @@ class Subject:
         return None
 
     def additions(self):
-        """The entries of the addition task with its weights as they are, one for each number of labels."""
+        """The entries of the addition task with its weights as they are, one for each number of labels asked for."""
         if self.folder is None or not os.path.isdir(self.output):
             return []
-        entries = Additions(self.output).entries()
-        return [entry for entry in entries if entry["weights"] == self._weights()]
+        data, counts = pairs(self._plan), numbers_labelled(self._plan)
+        wanted = dict(
+            weights=self._weights(), data=addition.digest_of_pairs(data), method=addition.METHOD,
+            tested=data[VALID].num_sequences,
+        )  # fmt: skip
+        return [
+            entry
+            for entry in addition.Additions(self.output).entries()
+            if entry["labelled"] in counts and all(entry[name] == value for name, value in wanted.items())
+        ]
 
     def measured(self):
         """All that is known: `Measured`; None if it is not trained."""
@@ -192,6 +215,7 @@ class Subject:
         for quantity, entry, estimate, scale in (
             ("bound", many, "normalised_iwae", "frames"),
             ("bound_few", few, "normalised_iwae", "frames"),
+            ("elbo", few, "normalised_vae", "frames"),
             ("data_ll", many, "data_ll", "frames"),
             ("kl", many, "kl", "frames"),
             ("counting", few, "num_step_acc", None),
@@ -220,9 +244,6 @@ class Subject:
             for row in read_metrics(curves.file_of(folder))
             if row.get("source", VALID) == VALID and row["seq_len"] == frames and row["step"] in seconds
         ]
-        if not rows and self._hours()[0] is not None:  # a point, where the way to it was not noted
-            entry = self.evaluation(self._plan.few, self._plan.few_sequences)
-            rows = [(self._hours()[0], entry["estimates"]["normalised_iwae"]["mean"])] if entry else []
         return [hour for hour, _ in rows], [bound for _, bound in rows]
 
     def _hours(self):
@@ -232,8 +253,6 @@ class Subject:
         if rows and math.isfinite(rows[-1][1]):
             origin = "comes along" if self.comes_along else "trained here"
             return rows[-1][1] / 3600, f"{origin}, hours by the run's own records"
-        if self.comes_along and self.name in CARD_HOURS:
-            return CARD_HOURS[self.name], "comes along, about so many hours by its card"
         return None, "comes along, hours not noted" if self.comes_along else "hours not noted"
 
     def _is_over(self, leg, progress):
@@ -244,11 +263,12 @@ class Subject:
         return bool(rows) and rows[-1][1] >= leg.until_seconds
 
     def _training_flags(self, leg):
+        flags = dict(leg.flags, num_threads=self._plan.num_threads)
         if leg.resume:
-            return dict(leg.flags, resume_run=leg.resume)
-        flags = dict(
-            leg.flags, model_config=self._system.model_config, data_dir=self._plan.data_dir,
-            results_dir=self._plan.results_dir, run_name=self.name, num_threads=self._plan.num_threads,
+            return dict(flags, resume_run=leg.resume)
+        flags.update(
+            model_config=self._system.model_config, data_dir=self._plan.data_dir,
+            results_dir=self._plan.results_dir, run_name=self.name,
         )  # fmt: skip
         if self._plan.tiny:
             flags.update(self._system.tiny, batch_size=4, k_particles=2, report_loss_every=1, log_itr=2)

@@ -7,7 +7,7 @@ from sqair import files
 from sqair.data.pipeline import SequenceDataset
 from sqair.evaluation import system_curves, visualization
 from sqair.training.reporting import VALID
-from sqair.verification import paper_table
+from sqair.verification import paper_table, reproduction
 
 
 def write(path, subjects, plan, command):
@@ -29,6 +29,7 @@ def write(path, subjects, plan, command):
         many=plan.many,
         few_sequences=plan.few_sequences or data.num_sequences,
         many_sequences=plan.many_sequences or data.num_sequences,
+        labelled=max(reproduction.numbers_labelled(plan)),
     )
     measured = {subject.name: subject.measured() for subject in subjects}
     measured = {name: found for name, found in measured.items() if found is not None}

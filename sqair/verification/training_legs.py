@@ -73,17 +73,16 @@ def next_leg(state, hours, stage_itr=STAGE_ITR):
         flags = dict(FAST, **CONSTANT_RATE, stage_itr=scaled)
         flags["seq_len"] = 3 if stage_itr else 0
         return Leg(None, flags, first)
-    if state.train_itr == OPEN_END:
-        if state.seconds < first:
-            return Leg(state.folder, {}, first)
-        left = max(3600 * hours - state.seconds, 0.0)
-        end = state.step + max(round(left * state.updates_per_second), 1)
-        return Leg(state.folder, dict(train_itr=end, decay_from=state.step), math.inf)
-    if state.step < state.train_itr:
+    falls = state.train_itr != OPEN_END
+    if falls and state.step < state.train_itr:
         return Leg(state.folder, {}, math.inf)
-    if state.seconds < 3600 * hours * COMPLETE_SHARE:
-        return Leg(state.folder, CONSTANT_RATE, first)
-    return None
+    if falls and state.seconds >= 3600 * hours * COMPLETE_SHARE:
+        return None
+    if state.seconds < first:
+        return Leg(state.folder, CONSTANT_RATE if falls else {}, first)
+    left = max(3600 * hours - state.seconds, 0.0)
+    end = state.step + max(round(left * state.updates_per_second), 1)
+    return Leg(state.folder, dict(train_itr=end, decay_from=state.step), math.inf)
 
 
 def state_of(results_dir, name):
