@@ -12,13 +12,11 @@ import numpy as np
 
 from sqair.engine.static_gradients import static_gradients
 from sqair.engine.tensors import (
-    map_packed,
     merge_leading,
     range_of,
     size,
     split_leading,
 )
-from sqair.engine.unroll import unroll
 from sqair.graph_mode import snt, tf
 from sqair.model import noise as noises
 from sqair.model import videos
@@ -87,7 +85,7 @@ class AIR(snt.AbstractModule):
             core = DiscoveryCore(
                 encoder, n_what, self._hidden_size, transition, transform_var_bias, disc_step_bias
             )
-            self._cell = _AIRCell(Discovery(core, compact), self._hidden_size, n_steps_per_image, n_what)
+            self._discovery = Discovery(core, compact)
             self._prior = DiscoveryPrior(
                 n_steps_per_image, disc_prior_type, step_success_prob, scale_prior, rec_where_prior
             )
@@ -114,24 +112,27 @@ class AIR(snt.AbstractModule):
                 images, noise, self.noise, self._image_shape, self._image_encoder, self._hidden_size
             )
             particles = size(inputs.noise.what, axis=2)
-            # Nothing waits for the frame before, so that one stream keeps all cores busy.
-            sampled, _ = unroll(self._cell, inputs, particles, streams=1)
-            steps = self._score(sampled, inputs.noise)
+            steps = self._describe(
+                *tf.nest.map_structure(merge_leading, inputs[:2]), videos.merge_rows(inputs.noise), particles
+            )
+            steps = tf.nest.map_structure(lambda x: split_leading(x, size(images, axis=1) * particles), steps)
             return videos.describe(images, steps, particles, self._decoder, self._debug)
 
-    def _score(self, sampled, noise):
-        """`StepOutputs` of `[T, R, ...]`.
+    def _describe(self, images, encodings, noise, particles):
+        """`StepOutputs` of `[T * R, ...]`, those of all frames.
 
         Args:
-            sampled: `SampledObjects` of `[T, R, N, n]`.
-            noise: `StepNoise` of `[T, B, K, N, n]`.
+            images: `[T * B, P, Q, C]`, padded.
+            encodings: `[T * B, D]`.
+            noise: `StepNoise` of `[T * R, N, n]`.
+            particles: int K.
         """
-        rows = size(sampled.presence, axis=1)
-        sampled = map_packed(merge_leading, sampled)
-        noise = videos.merge_rows(noise)
+        rows = size(noise.what)
+        image_index = tf.convert_to_tensor(range_of(rows) // particles)
+        summary = tf.fill(tf.stack([rows, self._hidden_size]), 0.0)  # of nothing that was propagated
+        sampled = self._discovery(images, encodings, image_index, summary, noise)
         logit = discovery_logits(sampled)
         one = tf.ones_like(logit[:, :1])
-        summary = tf.tile(tf.zeros_like(one), [1, self._hidden_size])
         found = score_discovery(self._prior, sampled, logit, summary, EXPECTED * one, 0.0 * one, noise)
 
         present, presence = sampled.presence, squeeze_last(sampled.presence)
@@ -142,7 +143,7 @@ class AIR(snt.AbstractModule):
         statistics = kept.what_loc, kept.what_scale, kept.where_loc, kept.where_scale
         none = tf.zeros_like(presence)
         no_log_probs = LogProbs(none, none, none[:, 0])
-        outputs = StepOutputs(
+        return StepOutputs(
             latents=Latents(kept.what, kept.where, presence, kept_logit),
             posterior=Posterior(*statistics, probability(kept_logit)),
             object_ids=presence * np.arange(1, self.n_steps + 1, dtype=np.float32) - 1.0,
@@ -152,37 +153,6 @@ class AIR(snt.AbstractModule):
             log_p=total(found.log_p),
             discrete_log_q=found.log_q.presence,
         )
-        return tf.nest.map_structure(lambda x: split_leading(x, rows), outputs)
-
-
-class _AIRCell(snt.RNNCore):
-    """Discovers the objects of one frame; its state is empty."""
-
-    def __init__(self, discovery, hidden_size, n_steps, n_what, name="air_cell"):
-        super().__init__(name=name)
-        self._discovery, self._sizes = discovery, (hidden_size, n_steps, n_what)
-
-    def initial_state(self, rows):
-        """No tensor, whatever the rows."""
-        del rows
-        return ()
-
-    def _build(self, inputs, state):
-        """`FrameInputs`, whose noise is the `StepNoise` of discovery, to `SampledObjects` of `[R, N, n]`."""
-        noise = tf.nest.map_structure(merge_leading, inputs.noise)
-        rows, particles = size(noise.what), inputs.noise.what.shape.as_list()[1]
-        image_index = tf.convert_to_tensor(range_of(rows) // particles)  # row b * K + k: image b
-        no_summary = tf.fill(tf.stack([rows, self._sizes[0]]), 0.0)
-        return self._discovery(inputs.image, inputs.image_encoding, image_index, no_summary, noise), state
-
-    state_size = ()
-
-    @property
-    def output_size(self):
-        """Shapes of `SampledObjects`, without the rows."""
-        _, n_steps, n_what = self._sizes
-        what, where, one = [tf.TensorShape([n_steps, width]) for width in (n_what, 4, 1)]
-        return SampledObjects(what, where, one, one, what, what, where, where)
 
 
 def mlp_air(mean_image, n_units=8, n_what=50, glimpse_size=20, **arguments):
