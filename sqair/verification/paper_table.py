@@ -126,7 +126,7 @@ def page(measured, setting, figures, command):
         "# The paper's table",
         "",
         f"Moving multi-MNIST, validation sequences of {setting.frames} frames, nats per sequence. Lines in italics are"
-        f" the paper's figures, {CAVEAT}. The others were measured here, by",
+        f" the paper's figures, {CAVEAT}. The others were measured here; the last command that went on with it was",
         "",
         f"    {command}",
         "",
