@@ -148,7 +148,9 @@ def test_what_is_told_by_the_features_is_found_and_found_once(quick, tmp_path):
         rows = list(csv.DictReader(file))
     assert [int(row["labelled"]) for row in rows] == [50, 60, 60, 300]
     assert float(rows[-1]["accuracy"]) == all_["accuracy"]
-    assert "300" in addition.table([all_]) and f"{p:.4f}" in addition.table([all_])
+    table = addition.table([few, all_])
+    assert "300" in table and f"{p:.4f}" in table and f"alone, with 300: {all_['by_frame'][0]:.3f} " in table
+    assert "alone" not in addition.table([dict(all_, by_frame=[])])  # it was not noted in older entries
 
 
 def test_other_data_are_another_request():
@@ -213,7 +215,7 @@ class Recorder:
 
 
 def test_what_is_held_out_is_not_learnt_from_and_the_best_weights_are_tested(monkeypatch):
-    recorder = Recorder([0.2, 0.4, 0.4, 0.3, 0.7, 0.9, 0.5])
+    recorder = Recorder([0.2, 0.4, 0.4, 0.3, 0.7, 0.9, 0.5, 0.6, 0.1])
     monkeypatch.setattr(addition, "SumClassifier", recorder)
     sums = tuple(range(300))
     labelled = Examples(np.zeros((300, 2, 3, 6), np.float32), np.array(sums))
@@ -229,10 +231,11 @@ def test_what_is_held_out_is_not_learnt_from_and_the_best_weights_are_tested(mon
         ("tested", tuple(range(1000, 1010))),
         ("tested", sums[:270]),
         ("tested", held_out),
+        *[("tested", tuple(range(1000, 1010)))] * 2,
         ("closed",),
     ]
     assert (found["accuracy"], found["learnt_accuracy"], found["held_out_accuracy"]) == (0.7, 0.9, 0.5)
-    assert (found["best_update"], found["updates"]) == (10, 20)
+    assert (found["best_update"], found["updates"], found["by_frame"]) == (10, 20, [0.6, 0.1])
 
 
 @pytest.mark.parametrize(

@@ -158,7 +158,12 @@ def digest_of_pairs(data):
 
 def _check(entry):
     entry.setdefault("method", 1)
+    entry.setdefault("by_frame", [])
     float(entry["accuracy"]), float(entry["standard_error"])
+
+
+def _rows(entries):
+    return plain_rows([{name: entry[name] for name in entry if name != "by_frame"} for entry in entries])
 
 
 _KIND = Kind(
@@ -169,7 +174,7 @@ _KIND = Kind(
     request=Request,
     check=_check,
     order=lambda entry: (entry["step"] or 0, entry["labelled"]),
-    rows=plain_rows,
+    rows=_rows,
 )
 
 
@@ -192,8 +197,8 @@ def answer(evaluator, requests, additions, progress):
 
     Returns:
         List of entries: dict of the request's fields, then accuracy and its standard error over the tested sequences,
-        accuracies on what was learnt from and what was held out, and at which update that was best, how many updates
-        were made and how many seconds they took.
+        accuracy from each frame alone, accuracies on what was learnt from and what was held out, and at which update
+        that was best, how many updates were made and how many seconds they took.
     """
     missing = [request for request in requests if additions.find(request) is None]
     examples = {}
@@ -250,9 +255,12 @@ def classify(labelled, tested, seed, patience=PATIENCE, check_every=CHECK_EVERY)
     accuracy, learnt_accuracy, held_out_accuracy = (
         float(classifier.test(*examples)[0].mean()) for examples in (tested, learnt, held_out)
     )
+    frames = range(tested.features.shape[1])
+    by_frame = [float(classifier.test(tested.features[:, t : t + 1], tested.sums)[0].mean()) for t in frames]
     classifier.close()
     return {
         "accuracy": accuracy,
+        "by_frame": by_frame,
         "standard_error": math.sqrt(accuracy * (1 - accuracy) / len(tested.sums)),
         "learnt_accuracy": learnt_accuracy,
         "held_out_accuracy": held_out_accuracy,
@@ -263,11 +271,15 @@ def classify(labelled, tested, seed, patience=PATIENCE, check_every=CHECK_EVERY)
 
 
 def table(entries):
-    """Entries as text for a terminal."""
+    """Entries of `answer` as text for a terminal."""
     lines = [f"  {'labelled':>9}{'accuracy':>10}{'std. error':>12}{'learnt':>9}{'updates':>9}{'seconds':>9}"]
     for entry in entries:
         lines.append(
             f"  {entry['labelled']:>9,}{entry['accuracy']:>10.4f}{entry['standard_error']:>12.4f}"
             f"{entry['learnt_accuracy']:>9.4f}{entry['best_update']:>9,}{entry['seconds']:>9.0f}"
         )
+    most = max(entries, key=lambda entry: entry["labelled"])
+    if most["by_frame"]:
+        by_frame = " ".join(f"{accuracy:.3f}" for accuracy in most["by_frame"])
+        lines.append(f"  from each frame alone, with {most['labelled']:,}: {by_frame}")
     return "\n".join(lines)
