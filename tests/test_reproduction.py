@@ -94,7 +94,7 @@ class Programs:
 
     def train_addition(self, words, _):
         checkpoint = checkpoints.of_run_or_path(words["run"])
-        pairs = reproduction.pairs(self._plan)
+        pairs = reproduction.pairs(self._plan.data_dir)
         data, tested = addition.digest_of_pairs(pairs), pairs["valid"].num_sequences
         weights = checkpoints.digest(checkpoint.values)
         for labelled, accuracy in ((100, 0.5), (300, 0.75), (301, 0.875)):  # nobody asks for the last one

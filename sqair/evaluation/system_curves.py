@@ -48,6 +48,7 @@ def hours_figure(systems):
     for (label, (hours, bounds)), colour in zip(systems.items(), COLOURS):
         axes.plot(hours, bounds, color=colour, marker=".", linewidth=1.5, label=label)
     axes.set_xscale("log")
+    axes.xaxis.set_major_formatter("{x:g}")
     axes.set_xlabel("hours trained")
     axes.set_ylabel("bound, nats per frame")
     return _finished(figure, axes)

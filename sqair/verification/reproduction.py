@@ -5,6 +5,7 @@ All that is known is read from folders, so that what was cut at any point goes o
 time, evaluations and results of the addition task what was found.
 """
 
+import functools
 import math
 import os
 import signal
@@ -81,7 +82,7 @@ def check(plan):
     Raises:
         UserError: if the data are missing, or there are not as many sequences.
     """
-    valid, train = SequenceDataset(plan.data_dir, VALID), pairs(plan)[TRAIN]
+    valid, train = SequenceDataset(plan.data_dir, VALID), pairs(plan.data_dir)[TRAIN]
     for name in ("few_sequences", "many_sequences"):
         if getattr(plan, name) > valid.num_sequences:
             raise UserError(
@@ -98,18 +99,19 @@ def check(plan):
             )
 
 
-def pairs(plan):
-    """What the addition task takes of a plan's data: dict of split -> `SequenceDataset`.
+@functools.lru_cache(maxsize=None)
+def pairs(data_dir):
+    """What the addition task takes of a folder's data, looked for once: dict of split -> `SequenceDataset`.
 
     Raises:
         UserError: if that is nothing.
     """
-    return addition.with_pairs({split: SequenceDataset(plan.data_dir, split) for split in (TRAIN, VALID)})
+    return addition.with_pairs({split: SequenceDataset(data_dir, split) for split in (TRAIN, VALID)})
 
 
 def numbers_labelled(plan):
     """How many sequences the classifiers of a plan learn from: list of int."""
-    every = pairs(plan)[TRAIN].num_sequences
+    every = pairs(plan.data_dir)[TRAIN].num_sequences
     return [every if word == "all" else int(word) for word in plan.labelled]
 
 
@@ -193,7 +195,7 @@ class Subject:
         """The entries of the addition task with its weights as they are, one for each number of labels asked for."""
         if self.folder is None or not os.path.isdir(self.output):
             return []
-        data, counts = pairs(self._plan), numbers_labelled(self._plan)
+        data, counts = pairs(self._plan.data_dir), numbers_labelled(self._plan)
         wanted = dict(
             weights=self._weights(), data=addition.digest_of_pairs(data), method=addition.METHOD,
             tested=data[VALID].num_sequences,
