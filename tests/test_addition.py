@@ -162,9 +162,7 @@ def test_other_data_are_another_request():
 
 def test_what_was_cut_keeps_what_was_complete(quick, tmp_path, monkeypatch):
     evaluator, additions = StubEvaluator(), Additions(str(tmp_path))
-    requests = addition.make_requests(evaluator, CHECKPOINT, [60, 80])
-
-    classify = addition.classify
+    requests, classify = addition.make_requests(evaluator, CHECKPOINT, [60, 80]), addition.classify
 
     def cut(labelled, *others):
         if len(labelled.sums) == 80:

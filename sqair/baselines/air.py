@@ -11,12 +11,7 @@ SQAIR's learned prior; the original's is geometric (`disc_prior_type="geom"`).
 import numpy as np
 
 from sqair.engine.static_gradients import static_gradients
-from sqair.engine.tensors import (
-    merge_leading,
-    range_of,
-    size,
-    split_leading,
-)
+from sqair.engine.tensors import merge_leading, range_of, size, split_leading
 from sqair.graph_mode import snt, tf
 from sqair.model import noise as noises
 from sqair.model import videos
@@ -112,13 +107,13 @@ class AIR(snt.AbstractModule):
                 images, noise, self.noise, self._image_shape, self._image_encoder, self._hidden_size
             )
             particles = size(inputs.noise.what, axis=2)
-            steps = self._describe(
-                *tf.nest.map_structure(merge_leading, inputs[:2]), videos.merge_rows(inputs.noise), particles
-            )
-            steps = tf.nest.map_structure(lambda x: split_leading(x, size(images, axis=1) * particles), steps)
+            padded, encodings = merge_leading(inputs.image), merge_leading(inputs.image_encoding)
+            steps = self._discover(padded, encodings, videos.merge_rows(inputs.noise), particles)
+            rows = size(images, axis=1) * particles
+            steps = tf.nest.map_structure(lambda x: split_leading(x, rows), steps)
             return videos.describe(images, steps, particles, self._decoder, self._debug)
 
-    def _describe(self, images, encodings, noise, particles):
+    def _discover(self, images, encodings, noise, particles):
         """`StepOutputs` of `[T * R, ...]`, those of all frames.
 
         Args:
