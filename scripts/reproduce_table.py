@@ -44,11 +44,10 @@ flags.DEFINE_boolean(
     " results/table_test_run.",
 )
 
-TEST_RUN_HOURS = 0.002
 TEST_RUN_DIR = os.path.join(
     "results", "table_test_run"
 )  # apart: a tiny model would be taken for one that is trained
-TEST_RUN = dict(few=2, many=4, few_sequences=20, many_sequences=8, labelled=("40", "all"), tiny=True)
+TEST_RUN = dict(hours=0.002, models_dir="", few_sequences=20, many_sequences=8, labelled=("40", "all"))
 
 
 def main(flags):
@@ -71,8 +70,10 @@ def main(flags):
         num_threads=flags.num_threads,
     )
     if flags.test_run:
-        hours = flags.hours if flags["hours"].present else TEST_RUN_HOURS
-        plan = plan._replace(models_dir="", data_dir=tiny_data(flags.results_dir), hours=hours, **TEST_RUN)
+        small = {name: value for name, value in TEST_RUN.items() if not flags[name].present}
+        if not flags["data_dir"].present:
+            small["data_dir"] = tiny_data(flags.results_dir)
+        plan = plan._replace(few=2, many=4, tiny=True, **small)
     if not plan.hours > 0:
         raise UserError(f"`hours={plan.hours}` is refused: it must be above 0.")
     names = list(paper_table.TITLES) if flags.systems == ["all"] else flags.systems
@@ -93,7 +94,6 @@ def make(subjects, plan, command, path):
 
     from sqair.verification import paper_table, reproduction, results_page
 
-    shown = reproduction.subjects(paper_table.TITLES, plan)  # also what was brought to its end before
     total = plan.hours * sum(not subject.comes_along for subject in subjects)
     shape = "{desc}: {n:.2f} of {total:.2f} hours trained |{bar}| {elapsed}"
     # Without a terminal, `disable=None` shows no bar.
@@ -117,7 +117,10 @@ def make(subjects, plan, command, path):
                 act()
             if not subject.comes_along:
                 trained += plan.hours
-            results_page.write(path, shown, plan, command)
+            everything = reproduction.subjects(
+                paper_table.TITLES, plan
+            )  # also what was brought to its end before
+            results_page.write(path, everything, plan, command)
 
 
 def tiny_data(results_dir):
@@ -126,7 +129,8 @@ def tiny_data(results_dir):
 
     folder = os.path.join(results_dir, "data")
     if not os.path.exists(os.path.join(folder, storage.INDEX)):
-        files.make_folder(results_dir)
+        with files.writing(results_dir):
+            files.make_folder(results_dir)
         moving_mnist.create(folder, mnist.load_bundle(), moving_mnist.Options(seq_len=3), 200, 200)
     return folder
 

@@ -15,7 +15,6 @@ from absl import flags
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 from sqair import cli, files, run_flags
-from sqair.errors import UserError
 from sqair.training import runs
 
 run_flags.define_run_and_data()
@@ -38,7 +37,6 @@ def main(flags):
     from sqair.evaluation import addition, opening, system_curves, visualization
     from sqair.training import checkpoints
 
-    counts = numbers_of(flags.labelled)
     folder = runs.find(flags.results_dir, flags.run_name, flags.run)
     output = flags.output or folder
     with files.writing(output):
@@ -49,7 +47,7 @@ def main(flags):
         folder, checkpoint, choose=addition.with_pairs,
         **run_flags.changes_of(flags, batch_size=flags.batch_size),
     )  # fmt: skip
-    requests = addition.make_requests(model, checkpoint, counts, flags.num_sequences)
+    requests = addition.make_requests(model, checkpoint, flags.labelled, flags.num_sequences)
     missing = [request for request in requests if additions.find(request) is None]
     # Without a terminal, `disable=None` shows no bar.
     total = sum(addition.num_sequences(missing).values())
@@ -67,19 +65,6 @@ def main(flags):
     )
     print(addition.table(entries))
     print(f"Look at {path}")
-
-
-def numbers_of(words):
-    """The numbers of labelled sequences, 0 for "all"."""
-    try:
-        counts = [0 if word.strip() == "all" else int(word) for word in words]
-    except ValueError:
-        counts = []
-    if not counts:
-        raise UserError(
-            f"`labelled={','.join(words)}` is refused: it takes numbers and `all`, commas between."
-        )
-    return counts
 
 
 if __name__ == "__main__":

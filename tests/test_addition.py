@@ -129,7 +129,7 @@ def test_data_without_pairs_of_digits_are_refused():
 
 def test_what_is_told_by_the_features_is_found_and_found_once(quick, tmp_path):
     evaluator, additions, bar = StubEvaluator(), Additions(str(tmp_path)), Bar()
-    requests = addition.make_requests(evaluator, CHECKPOINT, [60, 0])
+    requests = addition.make_requests(evaluator, CHECKPOINT, ["60", "all"])
     few, all_ = addition.answer(evaluator, requests, additions, bar)
     assert evaluator.asked == [("train", 300), ("valid", 60)] and bar.seen == 360
     assert [few, all_] == additions.entries()
@@ -141,7 +141,7 @@ def test_what_is_told_by_the_features_is_found_and_found_once(quick, tmp_path):
 
     again = addition.answer(evaluator, requests, additions, bar)
     assert again == [few, all_] and len(evaluator.asked) == 2
-    more = addition.make_requests(evaluator, CHECKPOINT, [50, 60], tested=32)
+    more = addition.make_requests(evaluator, CHECKPOINT, ["50", "60"], tested=32)
     assert addition.answer(evaluator, more, additions, bar)[0]["tested"] == 32
     assert evaluator.asked[2:] == [("train", 60), ("valid", 32)]
     with open(os.path.join(str(tmp_path), addition.CSV), newline="") as file:
@@ -155,14 +155,14 @@ def test_what_is_told_by_the_features_is_found_and_found_once(quick, tmp_path):
 
 def test_other_data_are_another_request():
     few, many = (
-        addition.make_requests(StubEvaluator(num_valid=n), CHECKPOINT, [60], 50)[0] for n in (60, 70)
+        addition.make_requests(StubEvaluator(num_valid=n), CHECKPOINT, ["60"], 50)[0] for n in (60, 70)
     )
     assert few.data != many.data and few._replace(data="") == many._replace(data="")
 
 
 def test_what_was_cut_keeps_what_was_complete(quick, tmp_path, monkeypatch):
     evaluator, additions = StubEvaluator(), Additions(str(tmp_path))
-    requests, classify = addition.make_requests(evaluator, CHECKPOINT, [60, 80]), addition.classify
+    requests, classify = addition.make_requests(evaluator, CHECKPOINT, ["60", "80"]), addition.classify
 
     def cut(labelled, *others):
         if len(labelled.sums) == 80:
@@ -237,16 +237,19 @@ def test_what_is_held_out_is_not_learnt_from_and_the_best_weights_are_tested(mon
 
 
 @pytest.mark.parametrize(
-    "counts, tested, sentence",
+    "labelled, tested, sentence",
     [
-        ([39], 0, "`labelled=39` is refused: it takes 40 to 300"),
-        ([301], 0, "`labelled=301`"),
-        ([0], 61, "`num_sequences=61` is refused: 60 have 2 digits"),
+        (["39"], 0, "`labelled=39` is refused: it takes `all` and numbers from 40 to 300"),
+        (["100", "301"], 0, "`labelled=100,301`"),
+        (["0"], 0, "`labelled=0`"),
+        (["many"], 0, "`labelled=many`"),
+        ([], 0, "`labelled=` is refused"),
+        (["all"], 61, "`num_sequences=61` is refused: 60 have 2 digits"),
     ],
 )
-def test_numbers_that_there_are_not_are_refused(counts, tested, sentence):
+def test_numbers_that_there_are_not_are_refused(labelled, tested, sentence):
     with pytest.raises(UserError, match=sentence):
-        addition.make_requests(StubEvaluator(), CHECKPOINT, counts, tested)
+        addition.make_requests(StubEvaluator(), CHECKPOINT, labelled, tested)
 
 
 def test_a_damaged_file_is_named(tmp_path):

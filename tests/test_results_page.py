@@ -15,7 +15,7 @@ def plan(tmp_path_factory):
     folder = str(tmp_path_factory.mktemp("data") / "set")
     options = moving_mnist.Options(canvas_size=(30, 30), digit_scale=0.4, seq_len=2)
     moving_mnist.create(folder, mnist.load_bundle(), options, 200, 207, num_workers=1)
-    return reproduction.Plan(folder, "", "", 1.5, many_sequences=4)
+    return reproduction.Plan(folder, "", "", 1.5, many_sequences=4, labelled=("all",))
 
 
 def subject(name, measured=None, curve=([], []), additions=()):
@@ -26,7 +26,9 @@ def subject(name, measured=None, curve=([], []), additions=()):
 
 def test_the_page_and_its_figures_are_written_side_by_side(plan, tmp_path):
     path = str(tmp_path / "new" / "page.md")
-    additions = [dict(labelled=100, accuracy=0.5, standard_error=0.1)]
+    additions = [
+        dict(labelled=100, accuracy=0.5, standard_error=0.1, by_frame=[], best_update=1, seconds=2.0)
+    ]
     known = Measured(1.25, "trained here", 9, {"addition": Number(0.5, 0.1)})
     subjects = [subject("mlp_air", known, ([0.5, 1.0], [400.0, 500.0]), additions), subject("mlp_vrnn")]
     results_page.write(path, subjects, plan, "the command")

@@ -71,7 +71,7 @@ def test_updates_agree_with_the_slow_ones():
     features, sums = data()
     classifier = SumClassifier(1, 6, seed=3, batch_size=70)
     weights = values_of(classifier, classifier.learning)
-    averages = [w.copy() for w in weights]
+    averages = [np.zeros_like(w) for w in weights]
     assert [value.shape for value in weights] == [(6, 256), (256,), (256, 256), (256,), (256, 19), (19,)]
     first = [np.zeros_like(w) for w in weights]
     second = [np.zeros_like(w) for w in weights]
@@ -82,7 +82,7 @@ def test_updates_agree_with_the_slow_ones():
             rate = 1e-3 * np.sqrt(1 - 0.999**step) / (1 - 0.9**step)
             weights[i] = weights[i] - rate * first[i] / (np.sqrt(second[i]) + 1e-8)
         for average, w in zip(averages, weights):
-            average += (1 - min(sum_classifier.DECAY, step / (step + 9))) * (w - average)
+            average += (1 - min(sum_classifier.DECAY, (step - 1) / (step + 9))) * (w - average)
         classifier.update(features, sums)
         for variables, all_wanted in ((classifier.learning, weights), (classifier.tested, averages)):
             for found, wanted in zip(values_of(classifier, variables), all_wanted):

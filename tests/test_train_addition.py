@@ -34,8 +34,8 @@ def test_a_run_is_classified_once(tmp_path):
     assert status == 0 and json.loads(again) == stored and os.stat(path).st_mtime_ns == before
 
     for flag, sentence in (
-        ("--labelled=4", "--labelled=4 is refused: it takes 40 to 60"),
-        ("--labelled=many", "--labelled=many is refused: it takes numbers and `all`"),
+        ("--labelled=4", "--labelled=4 is refused: it takes `all` and numbers from 40 to 60"),
+        ("--labelled=many", "--labelled=many is refused: it takes `all` and numbers"),
         ("--num_sequences=46", "--num_sequences=46 is refused: 45 have 2 digits."),
     ):
         status, output, errors = run_script("train_addition.py", *flags[:2], flag)

@@ -28,7 +28,7 @@ from sqair.training.reporting import TRAIN, VALID
 
 JSON, CSV = "addition.json", "addition.csv"
 NUM_DIGITS = 2  # of the sequences that are taken
-METHOD = 2  # raised whenever the same latents would give other numbers
+METHOD = 3  # raised whenever the same latents would give other numbers
 HELD_OUT_SHARE, LEAST_HELD_OUT = 0.1, 20  # of the labelled sequences
 LEAST_LABELLED = 2 * LEAST_HELD_OUT
 CHECK_EVERY = 200  # updates between looks at what is held out
@@ -110,13 +110,35 @@ def with_pairs(data):
     return chosen
 
 
+def numbers_labelled(words, num_train):
+    """How many labelled sequences are meant.
+
+    Args:
+        words: list of str, numbers or "all".
+        num_train: int, how many there are.
+
+    Returns:
+        List of int.
+
+    Raises:
+        UserError: if it is another word, there are not as many, or too few of them.
+    """
+    counts = [num_train if word == "all" else int(word) if word.isdecimal() else 0 for word in words]
+    if not counts or not all(LEAST_LABELLED <= count <= num_train for count in counts):
+        raise UserError(
+            f"`labelled={','.join(words)}` is refused: it takes `all` and numbers from {LEAST_LABELLED} to {num_train},"
+            f" as many as there are training sequences with {NUM_DIGITS} digits, commas between."
+        )
+    return counts
+
+
 def make_requests(evaluator, checkpoint, labelled, tested=0):
     """A `Request` for each number of labelled sequences.
 
     Args:
         evaluator: `sqair.evaluation.evaluator.Evaluator` whose data are as of `with_pairs`.
         checkpoint: `Checkpoint` that it has loaded.
-        labelled: list of int; 0 stands for all there are.
+        labelled: list of str, as of `numbers_labelled`.
         tested: int, how many of the validation sequences, the first ones; 0: all.
 
     Raises:
@@ -127,12 +149,6 @@ def make_requests(evaluator, checkpoint, labelled, tested=0):
         raise UserError(
             f"`num_sequences={tested}` is refused: {valid.num_sequences} have {NUM_DIGITS} digits."
         )
-    for count in labelled:
-        if count and not LEAST_LABELLED <= count <= train.num_sequences:
-            raise UserError(
-                f"`labelled={count}` is refused: it takes {LEAST_LABELLED} to {train.num_sequences}, as many as there"
-                f" are training sequences with {NUM_DIGITS} digits."
-            )
     data = digest_of_pairs(evaluator.data)
     return [
         Request(
@@ -143,11 +159,11 @@ def make_requests(evaluator, checkpoint, labelled, tested=0):
             frames=train.seq_len,
             particles=evaluator.settings.k_particles,
             seed=evaluator.settings.seed,
-            labelled=count or train.num_sequences,
+            labelled=count,
             tested=tested or valid.num_sequences,
             method=METHOD,
         )
-        for count in labelled
+        for count in numbers_labelled(labelled, train.num_sequences)
     ]
 
 
@@ -158,7 +174,6 @@ def digest_of_pairs(data):
 
 def _check(entry):
     entry.setdefault("method", 1)
-    entry.setdefault("by_frame", [])
     float(entry["accuracy"]), float(entry["standard_error"])
 
 
@@ -279,7 +294,5 @@ def table(entries):
             f"{entry['learnt_accuracy']:>9.4f}{entry['best_update']:>9,}{entry['seconds']:>9.0f}"
         )
     most = max(entries, key=lambda entry: entry["labelled"])
-    if most["by_frame"]:
-        by_frame = " ".join(f"{accuracy:.3f}" for accuracy in most["by_frame"])
-        lines.append(f"  from each frame alone, with {most['labelled']:,}: {by_frame}")
-    return "\n".join(lines)
+    by_frame = " ".join(f"{accuracy:.3f}" for accuracy in most["by_frame"])
+    return "\n".join([*lines, f"  from each frame alone, with {most['labelled']:,}: {by_frame}"])

@@ -43,16 +43,20 @@ def read(path):
         UserError: if there are none.
     """
     file = file_of(path) if os.path.isdir(path) else path
-    try:
-        rows = [row for row in read_metrics(file) if row.get("source", VALID) == VALID]
-    except (OSError, ValueError, KeyError, UnicodeDecodeError) as error:
-        raise UserError(f"{file} cannot be read as the metrics of a training: {error!r}.") from None
-    rows = [row for row in rows if BOUND in row and any(name in row for name in _BESIDE)]
+    rows = [row for row in rows_of(file) if BOUND in row and any(name in row for name in _BESIDE)]
     if not rows:
         raise UserError(
             f"{file} holds no validation numbers; name the folder of a run that was evaluated (`log_itr`)."
         )
     return rows
+
+
+def rows_of(file):
+    """The validation rows of a file, as of `read`; there may be none."""
+    try:
+        return [row for row in read_metrics(file) if row.get("source", VALID) == VALID]
+    except (OSError, ValueError, KeyError, UnicodeDecodeError) as error:
+        raise UserError(f"{file} cannot be read as the metrics of a training: {error!r}.") from None
 
 
 def file_of(folder):

@@ -12,6 +12,7 @@ import math
 import os
 import time
 import zipfile
+import zlib
 from collections import OrderedDict
 from typing import NamedTuple
 
@@ -161,7 +162,15 @@ class Evaluations(Entries):
                 if Request(*json.loads(str(stored["request"]))) != request:
                     return None
                 return SequenceStatistics(*(stored[name] for name in SequenceStatistics._fields))
-        except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):  # none, or damaged
+        except (
+            OSError,
+            ValueError,
+            KeyError,
+            TypeError,
+            EOFError,
+            zipfile.BadZipFile,
+            zlib.error,
+        ):  # none, or damaged
             return None
 
     def forget(self):

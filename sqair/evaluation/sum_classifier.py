@@ -10,6 +10,7 @@ Adam's constant rate they swing, which costs 2% of the sums and ends the trainin
 import numpy as np
 
 from sqair.engine import initial_values
+from sqair.engine.averages import move_averages
 from sqair.evaluation.evaluator import session_config
 from sqair.graph_mode import snt, tf
 
@@ -41,14 +42,15 @@ class SumClassifier:
             self._losses = _cross_entropies(tested_log_probs, self._sums)
             self._right = tf.equal(tf.argmax(tested_log_probs, axis=-1, output_type=tf.int32), self._sums)
             loss = tf.reduce_mean(_cross_entropies(learning_log_probs, self._sums))
+            count = tf.train.create_global_step()
             with tf.control_dependencies([tf.train.AdamOptimizer().minimize(loss, var_list=self.learning)]):
-                self._update = _average(self.tested, self.learning)
+                averages = move_averages(self.tested, self.learning, DECAY, count)
+            with tf.control_dependencies(averages):
+                self._update = count.assign_add(1, read_value=False)
             kept = [tf.Variable(tf.zeros(variable.shape), trainable=False) for variable in self.tested]
-            start = _assign(self.tested, self.learning)
             self._keep, self._restore = _assign(kept, self.tested), _assign(self.tested, kept)
             self._session = tf.Session(config=session_config(num_threads))
             self._session.run(tf.global_variables_initializer())
-            self._session.run(start)
 
     def update(self, features, sums):
         """One update with the next batch of `[n, T, S, F]` and `[n]`, the same every time, in random order."""
@@ -96,13 +98,3 @@ def _cross_entropies(log_probs, sums):
 
 def _assign(variables, others):
     return tf.group([tf.assign(variable, other) for variable, other in zip(variables, others)])
-
-
-def _average(averages, variables):
-    """Moves averages towards variables, faster in the beginning, so that the first values are soon forgotten."""
-    count = tf.assign_add(tf.Variable(0.0, trainable=False, name="count"), 1.0)
-    share = 1 - tf.minimum(DECAY, count / (count + 9))
-    pairs = zip(averages, variables)
-    return tf.group(
-        [tf.assign_sub(average, share * (average - variable.read_value())) for average, variable in pairs]
-    )

@@ -6,6 +6,7 @@ from collections import OrderedDict
 import numpy as np
 
 from sqair.engine import devices, initial_values, ranks
+from sqair.engine.averages import move_averages
 from sqair.engine.lean_graph import LeanGraph
 from sqair.errors import UserError
 from sqair.evaluation import evaluator as evaluation
@@ -13,7 +14,6 @@ from sqair.graph_mode import first_line, tf
 from sqair.model import noise
 from sqair.training import checkpoints, curriculum
 
-AVERAGE_DELAY = 10.0  # updates after which averages begin to remember
 _MOMENTUM = 0.9
 
 
@@ -222,15 +222,17 @@ class TrainingGraph:
             return tf.group(global_step.assign_add(1, read_value=False), *averages)
 
     def _average_updates(self, variables):
-        """Ops that move averages of the variables (Polyak & Juditsky 1992), which evaluation uses, on."""
-        count = tf.cast(self._global_step, tf.float32)
-        rate = 1.0 - tf.minimum(self._settings.average, count / (count + AVERAGE_DELAY))
-        for variable in variables:
-            name = checkpoints.average_of(variable.op.name)
-            average = tf.get_variable(
-                name, variable.shape, initializer=tf.zeros_initializer(), trainable=False
+        """Ops that move averages of the variables, which evaluation uses, on."""
+        averages = [
+            tf.get_variable(
+                checkpoints.average_of(variable.op.name),
+                variable.shape,
+                initializer=tf.zeros_initializer(),
+                trainable=False,
             )
-            yield average.assign_sub(rate * (average - variable))
+            for variable in variables
+        ]
+        return move_averages(averages, variables, self._settings.average, self._global_step)
 
     def _batches(self):
         """The batches from that of the next update on."""

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 
+from sqair import files
 from sqair.errors import UserError
 
 POLL_SECONDS = 0.5
@@ -31,9 +32,12 @@ def run(command, log, is_over=lambda: False):
         Its exit status.
 
     Raises:
+        UserError: if the log can't be written.
         KeyboardInterrupt: when this process is interrupted, after the program has ended.
     """
-    with open(log, "a") as file:
+    with files.writing(log):
+        file = open(log, "a")  # noqa: SIM115, closed below, where other errors may occur
+    with file:
         process = subprocess.Popen(
             command, stdout=file, stderr=file, start_new_session=True, preexec_fn=_end_with_parent
         )

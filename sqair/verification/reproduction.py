@@ -13,11 +13,12 @@ import sys
 from collections import OrderedDict
 from typing import NamedTuple
 
+from sqair import files
 from sqair.data.pipeline import SequenceDataset
 from sqair.errors import UserError
 from sqair.evaluation import addition, curves, evaluations
 from sqair.training import checkpoints, runs, times
-from sqair.training.reporting import TRAIN, VALID, read_metrics
+from sqair.training.reporting import TRAIN, VALID
 from sqair.verification import child
 from sqair.verification.paper_table import Measured, Number
 from sqair.verification.training_legs import STAGE_ITR, next_leg, state_of
@@ -70,9 +71,12 @@ def subjects(names, plan):
     Raises:
         UserError: if there is no such system.
     """
-    for name in names:
-        if name not in SYSTEMS:
-            raise UserError(f"`systems={name}` is refused: there are {', '.join(SYSTEMS)}, or all.")
+    unknown = [name for name in names if name not in SYSTEMS]
+    if unknown or not names:
+        raise UserError(
+            f"`systems={','.join(names)}` is refused: it takes some of {', '.join(SYSTEMS)}, commas between, or `all`"
+            " alone."
+        )
     return [Subject(name, plan) for name in dict.fromkeys(names)]
 
 
@@ -82,21 +86,14 @@ def check(plan):
     Raises:
         UserError: if the data are missing, or there are not as many sequences.
     """
-    valid, train = SequenceDataset(plan.data_dir, VALID), pairs(plan.data_dir)[TRAIN]
+    valid = SequenceDataset(plan.data_dir, VALID)
     for name in ("few_sequences", "many_sequences"):
         if getattr(plan, name) > valid.num_sequences:
             raise UserError(
                 f"`{name}={getattr(plan, name)}` is refused: {plan.data_dir} has {valid.num_sequences} validation"
                 " sequences."
             )
-    for word in plan.labelled:
-        if word != "all" and not (
-            word.isdecimal() and addition.LEAST_LABELLED <= int(word) <= train.num_sequences
-        ):
-            raise UserError(
-                f"`labelled={word}` is refused: it takes `all` or {addition.LEAST_LABELLED} and more of the"
-                f" {train.num_sequences} training sequences with two digits, commas between."
-            )
+    numbers_labelled(plan)
 
 
 @functools.lru_cache(maxsize=None)
@@ -110,9 +107,8 @@ def pairs(data_dir):
 
 
 def numbers_labelled(plan):
-    """How many sequences the classifiers of a plan learn from: list of int."""
-    every = pairs(plan.data_dir)[TRAIN].num_sequences
-    return [every if word == "all" else int(word) for word in plan.labelled]
+    """How many sequences the classifiers of a plan learn from: list of int; errors as of `addition`."""
+    return addition.numbers_labelled(plan.labelled, pairs(plan.data_dir)[TRAIN].num_sequences)
 
 
 class Subject:
@@ -142,8 +138,8 @@ class Subject:
             if leg is None:
                 return
             before = state and state.step
-            if leg.resume:  # times beyond the checkpoint, after a crash, would seem to end the leg at once
-                times.Times(os.path.join(leg.resume, times.NAME), state.step)
+            if leg.resume:
+                _forget_times_beyond(leg.resume, state.step)
             over = lambda leg=leg: self._is_over(leg, progress)  # noqa: E731
             self._call("train.py", self._training_flags(leg), over, allowed=(0, _SAVED_BY_SIGTERM))
             after = state_of(self._plan.results_dir, self.name)
@@ -227,12 +223,12 @@ class Subject:
                 factor = entry[scale] if scale else 1
                 error = found["standard_error"]
                 numbers[quantity] = Number(factor * found["mean"], None if error is None else factor * error)
-        additions = self.additions()
-        if additions:
-            most = max(additions, key=lambda entry: entry["labelled"])
-            numbers["addition"] = Number(most["accuracy"], most["standard_error"])
+        additions, most = self.additions(), max(numbers_labelled(plan))
+        for entry in additions:
+            if entry["labelled"] == most:
+                numbers["addition"] = Number(entry["accuracy"], entry["standard_error"])
         hours, source = self._hours()
-        return Measured(hours, source, checkpoints.of_run_or_path(folder).step, numbers)
+        return Measured(hours, source, checkpoints.of_run_or_path(folder).step, numbers, additions)
 
     def curve(self):
         """Hours and bounds of its evaluations in training, nats per frame, those of all frames: pair of lists."""
@@ -243,8 +239,8 @@ class Subject:
         frames = SequenceDataset(self._plan.data_dir, VALID).seq_len
         rows = [
             (seconds[row["step"]] / 3600, row["normalised_iwae"])
-            for row in read_metrics(curves.file_of(folder))
-            if row.get("source", VALID) == VALID and row["seq_len"] == frames and row["step"] in seconds
+            for row in curves.rows_of(curves.file_of(folder))
+            if row["seq_len"] == frames and row["step"] in seconds
         ]
         return [hour for hour, _ in rows], [bound for _, bound in rows]
 
@@ -252,10 +248,11 @@ class Subject:
         """Hours trained, None if that is not known, and where they come from."""
         folder = self.folder
         rows = times.read(os.path.join(folder, times.NAME))
-        if rows and math.isfinite(rows[-1][1]):
-            origin = "comes along" if self.comes_along else "trained here"
-            return rows[-1][1] / 3600, f"{origin}, hours by the run's own records"
-        return None, "comes along, hours not noted" if self.comes_along else "hours not noted"
+        origin = "comes along" if self.comes_along else "was trained here"
+        if not rows or not math.isfinite(rows[-1][1]):
+            return None, f"{origin}, its hours were not noted"
+        noted = "by the run's own records" if len(rows) > 1 else "as estimated afterwards"
+        return rows[-1][1] / 3600, f"{origin}, hours {noted}"
 
     def _is_over(self, leg, progress):
         state_folder = leg.resume or _last_run(self._plan.results_dir, self.name)
@@ -277,7 +274,6 @@ class Subject:
         return flags
 
     def _where(self):
-        os.makedirs(self.output, exist_ok=True)
         return dict(run=self.folder, output=self.output, data=self._plan.data_dir)
 
     @property
@@ -285,13 +281,21 @@ class Subject:
         return os.path.join(self.output, "log.txt")
 
     def _call(self, script, flags, is_over=lambda: False, allowed=(0,)):
-        os.makedirs(self.output, exist_ok=True)
+        with files.writing(self.output):
+            files.make_folder(self.output)
         words = [f"--{name}={_word(value)}" for name, value in flags.items()]
         command = [sys.executable, os.path.join(SCRIPTS, script), *words]
         child.check(self._run(command, self._log, is_over), command, self._log, allowed)
 
     def _weights(self):
         return checkpoints.digest(checkpoints.of_run_or_path(self.folder).values)
+
+
+def _forget_times_beyond(folder, step):
+    """Drops times beyond a checkpoint, which after a crash would seem to end a leg at once; not while a run trains."""
+    run = runs.Run(folder)
+    times.Times(run.times, step)
+    run.close()
 
 
 def _last_run(results_dir, name):

@@ -89,7 +89,7 @@ def state_of(results_dir, name):
     """The `State` of the last run of a name; None if there is none, or it has no checkpoint.
 
     Raises:
-        UserError: if it has not noted its time.
+        UserError: if it has not noted its time, or for how long it was to train.
     """
     try:
         folder = runs.find(results_dir, name)
@@ -105,7 +105,11 @@ def state_of(results_dir, name):
             f"{path} does not say how long {folder} was trained, so that it cannot go on by the clock; move this"
             " folder away to train it anew."
         )
-    train_itr = runs.read_json(os.path.join(folder, "flags.json"))["train_itr"]
+    train_itr = runs.read_json(os.path.join(folder, "flags.json")).get("train_itr")
+    if not isinstance(train_itr, int):
+        raise UserError(
+            f"{folder}/flags.json does not say `train_itr`; move this folder away to train it anew."
+        )
     return State(folder, checkpoint.step, rows[-1][1] if rows else 0.0, speed(rows), train_itr)
 
 
