@@ -13,7 +13,7 @@
 # (see --help), for each leg. Called again, it goes on where it was; another --results_dir=FOLDER trains anew.
 set -euo pipefail
 scripts=$(dirname "${BASH_SOURCE[0]}")
-given=("$@") results=results trying=
+given=("$@") results=results trying= child=
 for argument in "$@"; do
   case $argument in
     --results_dir=*) results=${argument#*=} ;;
@@ -21,19 +21,33 @@ for argument in "$@"; do
       echo "\`$argument\` is refused: the legs have their own --run_name; --results_dir=FOLDER moves all of them." >&2
       exit 2
       ;;
-    --test_run | --test_run=true) trying=yes ;;  # has a folder of its own for each leg, and no weights worth going on with
+    --test_run | --test_run=[tT1]*) trying=yes ;;  # has a folder of its own for each leg, and no weights worth going on with
   esac
 done
 
+# A training has a process group of its own, so that Ctrl-C does not reach it twice; it is told to save and to end.
+set -m
+trap 'kill -TERM $child 2>/dev/null || exit 143' INT TERM
+
+last_run() {  # the folder of the last run of a leg that has a checkpoint; nothing if there is none
+  local index found=
+  for index in "$results/mnist_mot_$1"/*/checkpoints/*.index; do
+    if [ -z "$trying" ] && [ -e "$index" ]; then found=${index%/checkpoints/*}; fi
+  done
+  echo "$found"
+}
+
 leg() {  # canvas's side, folder whose weights it begins with, further flags
-  local name=mnist_mot_$1 begin=--init_from=$2
-  if [ -d "$results/$name/1" ]; then begin=--resume; fi
-  if [ -n "$trying" ]; then begin=--init_from=; fi
+  local name=mnist_mot_$1 begin=--init_from=$2 status
+  if [ -n "$(last_run "$1")" ]; then begin=--resume; fi
   "$scripts/train_fast.sh" --run_name="$name" --data_dir="data/$name" --output_std=0.2 --output_scale=0.05 \
-    --scale_prior=-0.5 --glimpse_size=28 --log_itr=500 --eval_size_fraction=0.1 "${@:3}" "$begin" -- ${given[@]+"${given[@]}"}
+    --scale_prior=-0.5 --glimpse_size=28 --log_itr=500 --eval_size_fraction=0.1 "${@:3}" "$begin" -- ${given[@]+"${given[@]}"} &
+  child=$!
+  while wait "$child"; status=$?; [ "$status" -gt 128 ] && kill -0 "$child" 2>/dev/null; do :; done  # interrupted, it waits again
+  return "$status"
 }
 
 leg 64 "" --train_itr=3000 --stage_itr=0 --decay_from=2999
-leg 96 "$results/mnist_mot_64/1" --train_itr=3000 --stage_itr=0 --decay_from=2999
-leg 128 "$results/mnist_mot_96/1" --train_itr=3000 --stage_itr=250 --decay_from=1500 --learning_rate=1e-4 \
+leg 96 "$(last_run 64)" --train_itr=3000 --stage_itr=0 --decay_from=2999
+leg 128 "$(last_run 96)" --train_itr=3000 --stage_itr=250 --decay_from=1500 --learning_rate=1e-4 \
   --prop_prior_step_bias=0

@@ -347,7 +347,7 @@ def test_a_killed_run_goes_on_on_several_threads(command, resume, tmp_path):
     "name, runs", [("train_multi_mnist.sh", 1), ("train_fast.sh", 1), ("train_mnist_mot.sh", 3)]
 )
 def test_a_test_run_of_a_shell_script(data_dir, tmp_path, name, runs):
-    flags = ("--test_run", "--data_dir", data_dir, "--results_dir", str(tmp_path), *TINY, *QUICK[:2])
+    flags = ("--test_run", "--data_dir", data_dir, f"--results_dir={tmp_path}", *TINY, *QUICK[:2])
     done = subprocess.run(
         [os.path.join(SCRIPTS, name), *flags],
         env=dict(environment(), PYTHON=sys.executable),
