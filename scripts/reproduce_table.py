@@ -79,6 +79,8 @@ def main(flags):
     names = list(paper_table.TITLES) if flags.systems == ["all"] else flags.systems
     subjects = reproduction.subjects(names, plan)
     reproduction.check(plan)
+    for folder in (flags.results_dir, os.path.dirname(flags.out) or "."):  # now rather than after hours
+        files.check_writable(folder)
     given = [flag.serialize() for flag in cli.own_flags().values() if flag.present]
     command = " ".join(["scripts/reproduce_table.py", *given])
     try:
@@ -129,8 +131,7 @@ def tiny_data(results_dir):
 
     folder = os.path.join(results_dir, "data")
     if not os.path.exists(os.path.join(folder, storage.INDEX)):
-        with files.writing(results_dir):
-            files.make_folder(results_dir)
+        files.check_writable(results_dir)
         moving_mnist.create(folder, mnist.load_bundle(), moving_mnist.Options(seq_len=3), 200, 200)
     return folder
 

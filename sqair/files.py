@@ -8,6 +8,7 @@ out, the contents of a file as well as its name in the folder.
 import contextlib
 import errno
 import os
+import tempfile
 
 from sqair.errors import UserError
 
@@ -48,6 +49,18 @@ def make_folder(path):
         make_folder(parent)
         os.makedirs(path, exist_ok=True)
         sync(parent)
+
+
+def check_writable(folder):
+    """Makes a folder, unless it exists, and sees whether files can be made in it.
+
+    Raises:
+        UserError: if they can't.
+    """
+    with writing(folder):
+        make_folder(folder)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
 
 
 def sync(path):

@@ -82,3 +82,12 @@ def test_what_cannot_be_written_is_named_with_a_remedy(tmp_path):
     refused = pytest.raises(UserError, match="x cannot be written: No such file or directory; pray.")
     with refused, files.writing("x", remedy="pray"):
         open(path)  # noqa: SIM115
+
+
+def test_a_folder_that_no_file_can_be_made_in_is_found_out_before(tmp_path):
+    folder = tmp_path / "new" / "folder"
+    files.check_writable(str(folder))
+    assert os.listdir(str(folder)) == []
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="file/x cannot be written"):
+        files.check_writable(str(tmp_path / "file" / "x"))

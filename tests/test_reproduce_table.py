@@ -78,6 +78,14 @@ def test_a_test_run_goes_through_all_of_it_also_when_it_was_cut(tmp_path):
     assert after != before and after.replace(b"--systems=mlp_vrnn", f"--systems={SYSTEMS}".encode()) == before
 
 
+def test_a_page_that_cannot_be_written_is_refused_before_anything_is_trained(tmp_path):
+    (tmp_path / "file").write_text("")
+    flags = ("--test_run", "--systems=mlp_air", f"--out={tmp_path / 'file' / 'page.md'}")
+    status, output, errors = run_script("reproduce_table.py", *flags, cwd=str(tmp_path))
+    assert status == 2 and output == "" and errors.startswith(f"{tmp_path / 'file'} cannot be written")
+    assert not (tmp_path / "results" / "table_test_run" / "mlp_air").exists()
+
+
 def test_a_test_run_is_apart_from_what_is_real(tmp_path):
     status, _, errors = run_script("reproduce_table.py", "--test_run", "--systems=x", cwd=str(tmp_path))
     assert status == 2 and errors.startswith("--systems=x is refused")
