@@ -77,7 +77,7 @@ with cli.group("MNIST-MOT"):
     flags.DEFINE_integer(
         "history",
         default.history,
-        "Most frames that a digit's place is filled and empty before the first one; 0: all digits come in later.",
+        "A slot's random life begins at most so many frames before the first one; 0: all slots start empty.",
         lower_bound=0,
     )
 

@@ -31,8 +31,8 @@ flags.DEFINE_enum(
     "bound",
     None,
     ["iwae", "fivo"],
-    "What is estimated with them, for models that can do both; as trained by default. fivo resamples particles between "
-    "frames, and needs them in memory together.",
+    "Bound to estimate, for models that can do both; the one trained on by default. fivo resamples particles between "
+    "frames, so that all of them must be in memory at once.",
 )
 flags.DEFINE_integer(
     "particles_at_once", 50, "Most particles in memory at once; they come in equal parts.", lower_bound=1

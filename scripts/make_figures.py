@@ -21,7 +21,10 @@ run_flags.define_run_and_data()
 flags.DEFINE_enum("split", "valid", ["train", "valid"], "Which part of the data set.")
 flags.DEFINE_integer("seq_len", 0, "Frames of each sequence; 0: all.", lower_bound=0)
 flags.DEFINE_integer(
-    "num_sequences", 1000, "Among how many, the first ones, the best and worst are.", lower_bound=1
+    "num_sequences",
+    1000,
+    "How many sequences, from the first on, the best and worst are chosen from.",
+    lower_bound=1,
 )
 flags.DEFINE_integer(
     "best", 3, "How many of the best, of those that show an object.", lower_bound=0, upper_bound=100

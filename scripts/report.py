@@ -22,7 +22,10 @@ flags.DEFINE_integer(
     "cases", 3, "How many good and bad sequences to show; 0 needs no data.", lower_bound=0, upper_bound=50
 )
 flags.DEFINE_integer(
-    "num_sequences", 1000, "Among how many of the evaluated, the first ones, they are.", lower_bound=1
+    "num_sequences",
+    1000,
+    "How many evaluated sequences, from the first on, they are chosen from.",
+    lower_bound=1,
 )
 flags.DEFINE_string("title", "", "What to call the model; the folder by default.")
 flags.DEFINE_string("output", "report.html", "The HTML file to write.")

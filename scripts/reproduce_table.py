@@ -21,8 +21,8 @@ flags.DEFINE_list("systems", ["all"], "Which: mlp_sqair, conv_sqair, mlp_air, co
 flags.DEFINE_float(
     "hours",
     4.0,
-    "Wall-clock hours of each training. One whose rate falls already ends as it was begun; a complete one goes on if"
-    " they are raised by a quarter or more.",
+    "Wall-clock hours of each training. Once its rate falls, a training ends as planned, whatever is given here; a"
+    " complete one is continued if the hours are raised by a quarter or more.",
     lower_bound=0.0,
 )
 flags.DEFINE_string("data_dir", os.path.join("data", "multi_mnist"), "Folder of moving multi-MNIST.")

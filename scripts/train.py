@@ -57,7 +57,9 @@ with cli.group("Run"):
     flags.DEFINE_boolean("test_run", False, "A run of a few iterations with everything switched on.")
     flags.DEFINE_string("gpu", "0", "The CUDA devices to use, by number with commas between; -1 for none.")
     flags.DEFINE_boolean(
-        "distributed", False, "Share each batch with the other processes that horovodrun started."
+        "distributed",
+        False,
+        "Share each batch with the processes that horovodrun started, or with those of TF_CONFIG (TensorFlow 2).",
     )
     flags.DEFINE_boolean("debug", False, "Check all that the model returns for numbers that are not finite.")
     define("num_threads", "Threads of TensorFlow; 0: all cores. On one thread a run repeats bit for bit.")
@@ -98,8 +100,8 @@ with cli.group("Training"):
         "estimator",
         Settings().estimator,
         ESTIMATORS,
-        "How presences are learned. reference: the original's, each particle's own log-weight is its learning"
-        " signal; vimco: the published one; reinforce: reference without a baseline.",
+        "How presences are learned. reference: the original's, each particle's own log-weight less VIMCO's baseline is"
+        " its learning signal; vimco: the published one; reinforce: reference without a baseline.",
     )
     define("seed", "Seed of initial parameters, noise and the order of the data.")
 with cli.group("Reports"):
