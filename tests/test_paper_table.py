@@ -121,3 +121,18 @@ def test_the_page_has_what_classifiers_tell_by_labels_and_by_frame_and_what_they
         "| --- |" + " --- |" * 12,
         "| MLP-AIR | 0.820 |" + " 0.500 |" * 9 + " 66,000 | 414 |",
     ]
+
+
+def test_the_page_has_the_bound_and_kl_of_each_frame():
+    measured = {
+        "mlp_air": of()._replace(by_frame={"bound_few": [601.25] * 10, "kl": [46.5] * 9 + [1.0]}),
+        "mlp_vrnn": of()._replace(by_frame={"kl": [12.0] * 10}),
+        "conv_vrnn": of(),
+    }
+    text = page(measured, SETTING, {}, "").split("## Frame by frame")[1].split("## Addition")[0]
+    assert [line for line in text.splitlines() if line.startswith(("| MLP", "| CONV"))] == [
+        "| MLP-AIR |" + " 601.2 |" * 10,
+        "| MLP-AIR |" + " 46.5 |" * 9 + " 1.0 |",
+        "| MLP-VRNN |" + " 12.0 |" * 10,
+    ]
+    assert "log p(x) in nats, K = 5:" in text and "KL in nats, K = 5:" in text

@@ -40,6 +40,7 @@ _ABOUT_VRNN_ROWS = (
     " z) less KL is never below the bound, as it is there, by 94 and 69 nats. A figure is misremembered, or was"
     " measured in another way."
 )
+BY_FRAME = ("bound_few", "kl")
 SAME_TIME = 1.2  # so many times the hours are about as many
 PRECISION = dict(counting=4, addition=4)  # digits after the point; of nats none
 
@@ -82,6 +83,7 @@ class Measured(NamedTuple):
     updates: Optional[int]
     numbers: Any  # dict of quantity -> Number
     additions: Any = ()  # entries of the addition task
+    by_frame: Any = {}  # dict of quantity -> nats of each frame, a list
 
 
 class Setting(NamedTuple):
@@ -167,6 +169,7 @@ def page(measured, setting, figures, command):
         lines += _rows(name, title, measured.get(name))
     lines += ["", *_about_hours(measured), "", _ABOUT_VRNN_ROWS]
     lines += ["", "## Did the order come out?", "", _ABOUT_ORDER, "", *_order_table(measured, setting)]
+    lines += ["", "## Frame by frame", "", *_frame_tables(measured, setting)]
     lines += ["", "## Addition", "", _ABOUT_ADDITION, "", *_addition_tables(measured, setting)]
     for title, path in figures.items():
         lines += ["", f"## {title}", "", f"![{title}]({path})"]
@@ -221,6 +224,21 @@ def _order_table(measured, setting):
     for (higher, lower), found in cells.items():
         outcomes = " | ".join(found.get(quantity, "") for quantity in _COMPARED)
         yield f"| {TITLES[higher]} | {TITLES[lower]} | {outcomes} |"
+
+
+def _frame_tables(measured, setting):
+    """The bound and KL of each frame."""
+    for quantity in BY_FRAME:
+        title = QUANTITIES["bound"] if quantity == "bound_few" else QUANTITIES[quantity]
+        yield f"{title} in nats, K = {setting.few:,}:"
+        yield ""
+        yield "| frame | " + " | ".join(map(str, range(1, setting.frames + 1))) + " |"
+        yield "| --- |" + " --- |" * setting.frames
+        for name, one in measured.items():
+            if quantity in one.by_frame:
+                yield f"| {TITLES[name]} | " + " | ".join(f"{x:,.1f}" for x in one.by_frame[quantity]) + " |"
+        yield ""
+    yield "A frame's share of SQAIR's bound is the bound of all frames up to it less that of the frames before it."
 
 
 def _addition_tables(measured, setting):

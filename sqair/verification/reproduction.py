@@ -227,8 +227,15 @@ class Subject:
         for entry in additions:
             if entry["labelled"] == most:
                 numbers["addition"] = Number(entry["accuracy"], entry["standard_error"])
+        estimates = {} if few is None else few["estimates"]
+        by_frame = {
+            quantity: estimates[name]["by_frame"]
+            for quantity, name in (("bound_few", "normalised_iwae"), ("kl", "kl"))
+            if name in estimates and None not in estimates[name]["by_frame"]
+        }
         hours, source = self._hours()
-        return Measured(hours, source, checkpoints.of_run_or_path(folder).step, numbers, additions)
+        step = checkpoints.of_run_or_path(folder).step
+        return Measured(hours, source, step, numbers, additions, by_frame)
 
     def curve(self):
         """Hours and bounds of its evaluations in training, nats per frame, those of all frames: pair of lists."""
