@@ -150,7 +150,6 @@ def test_what_is_told_by_the_features_is_found_and_found_once(quick, tmp_path):
     assert float(rows[-1]["accuracy"]) == all_["accuracy"]
     table = addition.table([few, all_])
     assert "300" in table and f"{p:.4f}" in table and f"alone, with 300: {all_['by_frame'][0]:.3f} " in table
-    assert "alone" not in addition.table([dict(all_, by_frame=[])])  # it was not noted in older entries
 
 
 def test_other_data_are_another_request():
