@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The legs of scripts/train_mnist_mot.sh, with a training beside it that only notes what it is asked for."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -35,17 +36,20 @@ def start(tmp_path):
     (scripts / "train_fast.sh").write_text(TRAINING)
     (scripts / "train_fast.sh").chmod(0o755)
 
-    def run(*flags, cut="none"):
-        return subprocess.Popen(
-            [str(scripts / "train_mnist_mot.sh"), *flags],
-            cwd=str(tmp_path),
-            env=dict(os.environ, CUT=cut),
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
+    with contextlib.ExitStack() as ended:
 
-    return run
+        def run(*flags, cut="none"):
+            process = subprocess.Popen(
+                [str(scripts / "train_mnist_mot.sh"), *flags],
+                cwd=str(tmp_path),
+                env=dict(os.environ, CUT=cut),
+                stderr=subprocess.PIPE,
+                text=True,
+                start_new_session=True,
+            )
+            return ended.enter_context(process)
+
+        yield run
 
 
 def calls(tmp_path):
