@@ -96,6 +96,7 @@ def make(subjects, plan, command, path):
 
     from sqair.verification import paper_table, reproduction, results_page
 
+    shown = reproduction.subjects(paper_table.TITLES, plan)  # also what was brought to its end before
     total = plan.hours * sum(not subject.comes_along for subject in subjects)
     shape = "{desc}: {n:.2f} of {total:.2f} hours trained |{bar}| {elapsed}"
     # Without a terminal, `disable=None` shows no bar.
@@ -119,10 +120,7 @@ def make(subjects, plan, command, path):
                 act()
             if not subject.comes_along:
                 trained += plan.hours
-            everything = reproduction.subjects(
-                paper_table.TITLES, plan
-            )  # also what was brought to its end before
-            results_page.write(path, everything, plan, command)
+            results_page.write(path, shown, plan, command)
 
 
 def tiny_data(results_dir):

@@ -38,16 +38,16 @@ def main(flags):
     from sqair.training import checkpoints
 
     folder = runs.find(flags.results_dir, flags.run_name, flags.run)
-    output = flags.output or folder
-    with files.writing(output):
-        files.make_folder(output)
-    additions = addition.Additions(output)
     checkpoint = checkpoints.of_run_or_path(flags.checkpoint or folder)
     model, _ = opening.open_run(
         folder, checkpoint, choose=addition.with_pairs,
         **run_flags.changes_of(flags, batch_size=flags.batch_size),
     )  # fmt: skip
     requests = addition.make_requests(model, checkpoint, flags.labelled, flags.num_sequences)
+    output = flags.output or folder
+    with files.writing(output):
+        files.make_folder(output)
+    additions = addition.Additions(output)
     missing = [request for request in requests if additions.find(request) is None]
     # Without a terminal, `disable=None` shows no bar.
     total = sum(addition.num_sequences(missing).values())

@@ -125,7 +125,7 @@ def test_the_page_has_what_classifiers_tell_by_labels_and_by_frame_and_what_they
 
 def test_the_page_has_the_bound_and_kl_of_each_frame():
     measured = {
-        "mlp_air": of()._replace(by_frame={"bound_few": [601.25] * 10, "kl": [46.5] * 9 + [1.0]}),
+        "mlp_air": of()._replace(by_frame={"normalised_iwae": [601.25] * 10, "kl": [46.5] * 9 + [1.0]}),
         "mlp_vrnn": of()._replace(by_frame={"kl": [12.0] * 10}),
         "conv_vrnn": of(),
     }

@@ -159,7 +159,7 @@ def test_a_system_is_trained_in_legs_then_measured_and_all_of_it_once(tmp_path, 
         elbo=Number(-25.0 * T, 0.25 * T), data_ll=Number(-5000.0 * T, 0.5), kl=Number(-5000.0 * T, 0.5),
         counting=Number(-25.0, 0.25), addition=Number(0.75, 0.0625),
     )  # fmt: skip
-    assert measured.by_frame == dict(bound_few=[0.0] * T, kl=[0.0] * T)
+    assert measured.by_frame == dict(normalised_iwae=[0.0] * T, kl=[0.0] * T)
     assert [entry["labelled"] for entry in measured.additions][0] == 40
     assert subject.curve() == ([pytest.approx(16 / 3600)], [5.0])
 

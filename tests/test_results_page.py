@@ -18,10 +18,8 @@ def plan(tmp_path_factory):
     return reproduction.Plan(folder, "", "", 1.5, many_sequences=4, labelled=("all",))
 
 
-def subject(name, measured=None, curve=([], []), additions=()):
-    return SimpleNamespace(
-        name=name, measured=lambda: measured, curve=lambda: curve, additions=lambda: list(additions)
-    )
+def subject(name, measured=None, curve=([], [])):
+    return SimpleNamespace(name=name, measured=lambda: measured, curve=lambda: curve)
 
 
 def test_the_page_and_its_figures_are_written_side_by_side(plan, tmp_path):
@@ -29,8 +27,8 @@ def test_the_page_and_its_figures_are_written_side_by_side(plan, tmp_path):
     additions = [
         dict(labelled=100, accuracy=0.5, standard_error=0.1, by_frame=[], best_update=1, seconds=2.0)
     ]
-    known = Measured(1.25, "trained here", 9, {"addition": Number(0.5, 0.1)})
-    subjects = [subject("mlp_air", known, ([0.5, 1.0], [400.0, 500.0]), additions), subject("mlp_vrnn")]
+    known = Measured(1.25, "trained here", 9, {"addition": Number(0.5, 0.1)}, additions)
+    subjects = [subject("mlp_air", known, ([0.5, 1.0], [400.0, 500.0])), subject("mlp_vrnn")]
     results_page.write(path, subjects, plan, "the command")
     assert sorted(os.listdir(str(tmp_path / "new"))) == ["page.md", "page_addition.png", "page_hours.png"]
     with open(path) as file:

@@ -3,9 +3,7 @@
 
 from sqair.graph_mode import tf
 
-DELAY = (
-    10.0  # updates: averages over n are of about the last n / 10, as long as that is less than they are to be
-)
+DELAY = 10.0  # after n updates averages are of about the last n / 10, while `decay` allows more
 
 
 def move_averages(averages, variables, decay, count):

@@ -29,6 +29,8 @@ from sqair.training import checkpoints
 
 JSON, CSV, PARTIAL = "evaluation.json", "evaluation.csv", "evaluation.partial.npz"
 KEEP_SECONDS = 60.0  # between copies of what is known
+# Errors of reading such a copy.
+_NONE_OR_DAMAGED = OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error
 
 
 class Request(NamedTuple):
@@ -162,15 +164,7 @@ class Evaluations(Entries):
                 if Request(*json.loads(str(stored["request"]))) != request:
                     return None
                 return SequenceStatistics(*(stored[name] for name in SequenceStatistics._fields))
-        except (
-            OSError,
-            ValueError,
-            KeyError,
-            TypeError,
-            EOFError,
-            zipfile.BadZipFile,
-            zlib.error,
-        ):  # none, or damaged
+        except _NONE_OR_DAMAGED:
             return None
 
     def forget(self):

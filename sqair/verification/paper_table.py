@@ -40,7 +40,7 @@ _ABOUT_VRNN_ROWS = (
     " z) less KL is never below the bound, as it is there, by 94 and 69 nats. A figure is misremembered, or was"
     " measured in another way."
 )
-BY_FRAME = ("bound_few", "kl")
+BY_FRAME = dict(normalised_iwae="log p(x)", kl="KL")  # estimates of an evaluation
 SAME_TIME = 1.2  # so many times the hours are about as many
 PRECISION = dict(counting=4, addition=4)  # digits after the point; of nats none
 
@@ -65,10 +65,8 @@ _COMPARED = dict(bound="bound", bound_few="bound", elbo="bound", counting="count
 
 def _order(quantity):
     """The pairs of systems that a quantity of the paper puts in order, the higher one first."""
-    known = sorted(
-        (name for name in PAPER if quantity in PAPER[name]), key=lambda name: -PAPER[name][quantity]
-    )
-    return list(itertools.combinations(known, 2))
+    known = [name for name in PAPER if quantity in PAPER[name]]
+    return itertools.combinations(sorted(known, key=lambda name: -PAPER[name][quantity]), 2)
 
 
 # (quantity, the system that is higher in the paper, the one that is lower).
@@ -83,7 +81,7 @@ class Measured(NamedTuple):
     updates: Optional[int]
     numbers: Any  # dict of quantity -> Number
     additions: Any = ()  # entries of the addition task
-    by_frame: Any = {}  # dict of quantity -> nats of each frame, a list
+    by_frame: Any = {}  # dict of one of `BY_FRAME` -> nats of each frame, a list
 
 
 class Setting(NamedTuple):
@@ -162,8 +160,7 @@ def page(measured, setting, figures, command):
         " K whole sequences, AIR draws K particles for each frame separately: with the same K, AIR's bound is tighter."
         " The ELBO does not depend on K.",
         "",
-        "| | hours | updates | " + " | ".join(titles) + " |",
-        "| --- |" + " --- |" * (len(QUANTITIES) + 2),
+        *_head("system", "hours", "updates", *titles),
     ]
     for name, title in TITLES.items():
         lines += _rows(name, title, measured.get(name))
@@ -185,12 +182,8 @@ def _rows(name, title, measured):
         hours = "unknown" if measured.hours is None else f"{measured.hours:.2f}"
         updates = "unknown" if measured.updates is None else f"{measured.updates:,}"
         ours = [hours, updates, *(_shown(q, measured.numbers.get(q)) for q in QUANTITIES)]
-    yield f"| {title} | " + " | ".join(ours) + " |"
-    yield (
-        "| *the paper* | *not said* | *not said* | "
-        + " | ".join(f"*{x}*" if x else "" for x in reported)
-        + " |"
-    )
+    yield _row(title, *ours)
+    yield _row("*the paper*", "*not said*", "*not said*", *(f"*{x}*" if x else "" for x in reported))
 
 
 def _shown(quantity, number):
@@ -210,33 +203,29 @@ def _about_hours(measured):
 
 
 def _order_table(measured, setting):
-    cells = {(verdict.higher, verdict.lower): {} for verdict in verdicts({})}
+    cells = {}
     for verdict in verdicts(measured):
         outcome = {None: "–", True: "yes", False: "**no**"}[verdict.holds]
         errors = "" if verdict.errors is None else f" ({verdict.errors:.1f})"
-        cells[verdict.higher, verdict.lower][verdict.quantity] = outcome + errors
+        cells.setdefault((verdict.higher, verdict.lower), {})[verdict.quantity] = outcome + errors
     particles = dict(bound=setting.many, bound_few=setting.few)
     titles = [
         f"{QUANTITIES['bound']}, K = {particles[q]:,}" if q in particles else QUANTITIES[q] for q in _COMPARED
     ]
-    yield "| above | below | " + " | ".join(titles) + " |"
-    yield "| --- | --- |" + " --- |" * len(titles)
+    yield from _head("above", "below", *titles)
     for (higher, lower), found in cells.items():
-        outcomes = " | ".join(found.get(quantity, "") for quantity in _COMPARED)
-        yield f"| {TITLES[higher]} | {TITLES[lower]} | {outcomes} |"
+        yield _row(TITLES[higher], TITLES[lower], *(found.get(quantity, "") for quantity in _COMPARED))
 
 
 def _frame_tables(measured, setting):
     """The bound and KL of each frame."""
-    for quantity in BY_FRAME:
-        title = QUANTITIES["bound"] if quantity == "bound_few" else QUANTITIES[quantity]
+    for estimate, title in BY_FRAME.items():
         yield f"{title} in nats, K = {setting.few:,}:"
         yield ""
-        yield "| frame | " + " | ".join(map(str, range(1, setting.frames + 1))) + " |"
-        yield "| --- |" + " --- |" * setting.frames
+        yield from _head("frame", *range(1, setting.frames + 1))
         for name, one in measured.items():
-            if quantity in one.by_frame:
-                yield f"| {TITLES[name]} | " + " | ".join(f"{x:,.1f}" for x in one.by_frame[quantity]) + " |"
+            if estimate in one.by_frame:
+                yield _row(TITLES[name], *(f"{x:,.1f}" for x in one.by_frame[estimate]))
         yield ""
     yield "A frame's share of SQAIR's bound is the bound of all frames up to it less that of the frames before it."
 
@@ -248,23 +237,26 @@ def _addition_tables(measured, setting):
     if not counts:
         yield "Not measured yet."
         return
-    yield "| labelled sequences | " + " | ".join(f"{count:,}" for count in counts) + " |"
-    yield "| --- |" + " --- |" * len(counts)
+    yield from _head("labelled sequences", *(f"{count:,}" for count in counts))
     for title, entries in known.items():
         found = {entry["labelled"]: Number(entry["accuracy"], entry["standard_error"]) for entry in entries}
-        yield f"| {title} | " + " | ".join(_shown("addition", found.get(count)) for count in counts) + " |"
+        yield _row(title, *(_shown("addition", found.get(count)) for count in counts))
     yield ""
     yield f"With {setting.labelled:,}, the accuracy when the classifier sees one frame alone, and what training took:"
     yield ""
-    yield (
-        "| frame | "
-        + " | ".join(map(str, range(1, setting.frames + 1)))
-        + " | best after updates | seconds |"
-    )
-    yield "| --- |" + " --- |" * (setting.frames + 2)
+    yield from _head("frame", *range(1, setting.frames + 1), "best after updates", "seconds")
     for title, entries in known.items():
         for entry in entries:
             if entry["labelled"] == setting.labelled:
                 shares = [f"{share:.3f}" for share in entry["by_frame"]]
                 took = [f"{entry['best_update']:,}", f"{entry['seconds']:.0f}"]
-                yield f"| {title} | " + " | ".join(shares + took) + " |"
+                yield _row(title, *shares, *took)
+
+
+def _head(*titles):
+    """The first two lines of a table in Markdown."""
+    return [_row(*titles), _row(*["---"] * len(titles))]
+
+
+def _row(*cells):
+    return "| " + " | ".join(map(str, cells)) + " |"

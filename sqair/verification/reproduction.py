@@ -20,7 +20,7 @@ from sqair.evaluation import addition, curves, evaluations
 from sqair.training import checkpoints, runs, times
 from sqair.training.reporting import TRAIN, VALID
 from sqair.verification import child
-from sqair.verification.paper_table import Measured, Number
+from sqair.verification.paper_table import BY_FRAME, Measured, Number
 from sqair.verification.training_legs import STAGE_ITR, next_leg, state_of
 
 SCRIPTS = os.path.join(
@@ -229,8 +229,8 @@ class Subject:
                 numbers["addition"] = Number(entry["accuracy"], entry["standard_error"])
         estimates = {} if few is None else few["estimates"]
         by_frame = {
-            quantity: estimates[name]["by_frame"]
-            for quantity, name in (("bound_few", "normalised_iwae"), ("kl", "kl"))
+            name: estimates[name]["by_frame"]
+            for name in BY_FRAME
             if name in estimates and None not in estimates[name]["by_frame"]
         }
         hours, source = self._hours()

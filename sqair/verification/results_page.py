@@ -34,7 +34,7 @@ def write(path, subjects, plan, command):
     measured = {subject.name: subject.measured() for subject in subjects}
     measured = {name: found for name, found in measured.items() if found is not None}
     curves = {paper_table.TITLES[subject.name]: subject.curve() for subject in subjects}
-    additions = {paper_table.TITLES[subject.name]: subject.additions() for subject in subjects}
+    additions = {paper_table.TITLES[name]: found.additions for name, found in measured.items()}
     drawn = (
         ("Bound by hours", "hours", system_curves.hours_figure, {k: v for k, v in curves.items() if v[0]}),
         ("Addition by labels", "addition", system_curves.addition_figure, {k: v for k, v in additions.items() if v}),
