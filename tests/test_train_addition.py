@@ -38,5 +38,8 @@ def test_a_run_is_classified_once(tmp_path):
         ("--labelled=many", "--labelled=many is refused: it takes `all` and numbers"),
         ("--num_sequences=46", "--num_sequences=46 is refused: 45 have 2 digits."),
     ):
-        status, output, errors = run_script("train_addition.py", *flags[:2], flag)
+        status, output, errors = run_script(
+            "train_addition.py", *flags[:2], flag, f"--output={tmp_path / 'new'}"
+        )
         assert status == 2 and output == "" and errors.startswith(sentence) and errors.count("\n") == 1
+        assert not (tmp_path / "new").exists()
